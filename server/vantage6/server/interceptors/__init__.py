@@ -1,0 +1,1 @@
+"""What happens around every call, outermost first: telemetry, errors, identity."""

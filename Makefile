@@ -1,0 +1,79 @@
+# `make help` lists the targets. A fresh machine needs python3 (3.11 to 3.13) and make, nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Tests that run at the same time; those with a Docker engine run one after the other.
+WORKERS ?= 2
+RESULTS := build/tests
+
+PY := $(VENV)/bin/python
+# Tools that call other tools find them, whether or not the environment is activated.
+export PATH := $(abspath $(VENV)/bin):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types layers generated buf pytest protos images engine engine-stop bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make the virtual environment (VENV=.venv), pinned and hashed; quick when nothing changed
+	@$(PYTHON) tools/setup.py $(VENV)
+
+demo: setup ## server, gateway and three hospitals, one federated regression (KEEP=1 leaves it running, RUNTIME=sandbox)
+	@[ "$(RUNTIME)" = sandbox ] || $(PYTHON) tools/engine.py || echo "demo: going on with the sandbox runtime"
+	@$(MAKE) --no-print-directory images
+	@KEEP="$(KEEP)" RUNTIME="$(RUNTIME)" $(PY) examples/demo/demo.py
+
+test: lint types layers generated buf pytest ## everything: lint, types, layers, generated code, buf, then all tests
+
+pytest: setup ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,postgres names them)
+	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/*.xml
+	@status=0; \
+	$(PY) -m pytest -m "not engine" -n $(WORKERS) --dist loadgroup --junitxml=$(RESULTS)/parallel.xml || status=$$?; \
+	$(PY) -m pytest -m engine --junitxml=$(RESULTS)/engine.xml || { code=$$?; [ $$code = 5 ] || status=$$code; }; \
+	exit $$status
+
+lint: setup ## ruff: rules and format
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check --quiet . || { echo "not formatted; run: make format"; exit 1; }
+
+format: setup ## ruff: mend what can be mended
+	@$(PY) -m ruff check --fix --quiet . || true
+	@$(PY) -m ruff format .
+
+types: setup ## mypy, strict
+	@$(PY) -m mypy
+
+layers: setup ## import-linter: which package may import which
+	@$(VENV)/bin/lint-imports --no-cache
+
+generated: setup ## is the checked-in generated code that of protos/?
+	@$(PY) tools/protos.py --check
+
+buf: generated ## buf: style of the contract
+	@$(VENV)/bin/buf lint
+
+protos: setup ## make the generated code from protos/
+	@$(PY) tools/protos.py
+
+images: setup ## the algorithm images, for Docker and for the sandbox, without a registry
+	@$(PY) tools/images.py
+
+engine: ## make sure of a Docker engine: the running one, else Debian's (as root)
+	@$(PYTHON) tools/engine.py
+
+engine-stop: ## stop the engine that `make engine` or `make demo` started
+	@$(PYTHON) tools/engine.py stop
+
+bench: setup ## measure what the design promises
+	@$(PY) benchmarks/run.py
+
+lock: setup ## pin the newest allowed versions in requirements/dev.txt
+	@$(VENV)/bin/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade --output-file requirements/dev.txt
+
+clean: ## remove what was built, and the virtual environment (not a running engine)
+	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 -not -name engine -exec rm -rf {} +; fi
+	@rm -rf dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	@if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi

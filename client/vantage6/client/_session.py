@@ -1,0 +1,167 @@
+"""A connection and the log-in on it: keeps the access token fresh and turns failures into our own classes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from vantage6.api.v1 import auth_pb2
+from vantage6.api.v1.auth_pb2_grpc import AuthServiceStub
+from vantage6.api.v1.collaboration_pb2_grpc import CollaborationServiceStub
+from vantage6.api.v1.event_pb2_grpc import EventServiceStub
+from vantage6.api.v1.node_pb2_grpc import NodeServiceStub
+from vantage6.api.v1.organization_pb2_grpc import OrganizationServiceStub
+from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
+from vantage6.api.v1.result_pb2_grpc import ResultServiceStub
+from vantage6.api.v1.role_pb2_grpc import RoleServiceStub
+from vantage6.api.v1.system_pb2_grpc import SystemServiceStub
+from vantage6.api.v1.task_pb2_grpc import TaskServiceStub
+from vantage6.api.v1.user_pb2_grpc import UserServiceStub
+from vantage6.common.channel import Endpoint, open_channel
+from vantage6.common.errors import Unauthenticated, from_rpc_error
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from grpc import aio
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+MARGIN = 0.2
+"""An access token is renewed when less than this part of its life is left."""
+
+
+class Session:
+    """One channel, its stubs, and the tokens of one log-in."""
+
+    def __init__(self, endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
+        self.endpoint = endpoint
+        self._clock = clock
+        self._access = ""
+        self._refresh = ""
+        self._renew_at = 0.0
+        self._renewal: asyncio.Task[None] | None = None
+        # Log-ins and renewals go without the access token: a stale one must not stand in their way.
+        self._bare = open_channel(endpoint)
+        self.channel = open_channel(endpoint, token=lambda: self._access)
+        self.auth = AuthServiceStub(self._bare)
+        self.session = AuthServiceStub(self.channel)
+        self.collaborations = CollaborationServiceStub(self.channel)
+        self.events = EventServiceStub(self.channel)
+        self.nodes = NodeServiceStub(self.channel)
+        self.organizations = OrganizationServiceStub(self.channel)
+        self.payloads = PayloadServiceStub(self.channel)
+        self.results = ResultServiceStub(self.channel)
+        self.roles = RoleServiceStub(self.channel)
+        self.system = SystemServiceStub(self.channel)
+        self.tasks = TaskServiceStub(self.channel)
+        self.users = UserServiceStub(self.channel)
+
+    async def close(self) -> None:
+        await self.channel.close()
+        await self._bare.close()
+
+    async def log_in(self, username: str, password: str, mfa_code: str | None) -> auth_pb2.TokenResponse:
+        request = auth_pb2.CreateUserTokenRequest(username=username, password=password, mfa_code=mfa_code or "")
+        try:
+            answer = await self.auth.CreateUserToken(request)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+        self._keep(answer)
+        return answer
+
+    async def log_out(self) -> None:
+        await self.ask(self.session.RevokeToken, auth_pb2.RevokeTokenRequest())
+        self._access = self._refresh = ""
+
+    async def ask(self, method: aio.UnaryUnaryMultiCallable[Request, Answer], request: Request) -> Answer:
+        """Makes a call. When the server no longer takes the token, the call is made once more with a new one."""
+        used = await self.fresh()
+        try:
+            try:
+                return await method(request)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAUTHENTICATED or not await self._renewed(used):
+                    raise
+                return await method(request)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+    async def upload(
+        self, method: aio.StreamUnaryMultiCallable[Request, Answer], requests: AsyncIterator[Request]
+    ) -> Answer:
+        """Makes a call with streamed requests; what broke off is for the caller to resume."""
+        await self.fresh()
+        try:
+            return await method(requests)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+    async def stream(
+        self, method: aio.UnaryStreamMultiCallable[Request, Answer], request: Request
+    ) -> AsyncGenerator[Answer, None]:
+        """Makes a call with a streamed answer; ending the iteration early ends the call."""
+        used = await self.fresh()
+        begun = False
+        for last in (False, True):
+            async with aclosing(self._follow(method(request))) as messages:
+                try:
+                    async for message in messages:
+                        begun = True
+                        yield message
+                except Unauthenticated:
+                    if begun or last or not await self._renewed(used):
+                        raise
+                else:
+                    return
+
+    async def _follow(self, call: aio.UnaryStreamCall[Request, Answer]) -> AsyncGenerator[Answer, None]:
+        try:
+            async for message in call:
+                yield message
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            call.cancel()
+
+    async def fresh(self) -> str:
+        """The access token, renewed first if it is near its end."""
+        if self._refresh and self._clock() >= self._renew_at:
+            await self._renewed(self._access)
+        return self._access
+
+    async def _renewed(self, used: str) -> bool:
+        """Makes sure that the access token is another one than `used`; False if there is nothing to renew it with.
+
+        A refresh token works once, and using it twice ends the session: everybody waits for one and the same renewal,
+        which goes on when who waits is cancelled.
+        """
+        if self._access != used:
+            return True
+        if not self._refresh:
+            return False
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew())
+        await asyncio.shield(self._renewal)
+        return True
+
+    async def _renew(self) -> None:
+        request = auth_pb2.RefreshTokenRequest(refresh_token=self._refresh)
+        try:
+            self._keep(await self.auth.RefreshToken(request))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                self._refresh = ""
+            raise from_rpc_error(error) from None
+        finally:
+            self._renewal = None
+
+    def _keep(self, answer: auth_pb2.TokenResponse) -> None:
+        self._access = answer.access_token
+        self._refresh = answer.refresh_token
+        self._renew_at = self._clock() + answer.expires_in * (1 - MARGIN)

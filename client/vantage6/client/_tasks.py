@@ -1,0 +1,165 @@
+"""Tasks and how they stand at each organization."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING
+
+from vantage6.api.v1 import result_pb2, task_pb2
+from vantage6.client._models import Collaboration, Organization, Result, Task
+from vantage6.client._parties import Collaborations, Noun, Organizations, new_key
+from vantage6.client._payloads import place, spool
+from vantage6.common.chunks import chunked
+from vantage6.common.errors import DataLoss, InvalidArgument, NotFound
+from vantage6.common.serialization import serialize
+
+if TYPE_CHECKING:
+    from vantage6.client._encryption import Encryption
+    from vantage6.client._session import Session
+
+AT_ONCE = 8
+"""So many organizations' inputs are sealed and uploaded at the same time."""
+
+
+class Tasks(Noun):
+    """Algorithms, asked to run at one or more organizations."""
+
+    def __init__(self, session: Session, encryption: Encryption) -> None:
+        super().__init__(session)
+        self._encryption = encryption
+
+    async def get(self, id: int) -> Task:  # noqa: A002
+        return Task.read(await self._session.ask(self._session.tasks.GetTask, task_pb2.GetTaskRequest(id=id)))
+
+    async def list(
+        self,
+        collaboration: int | None = None,
+        *,
+        state: str | None = None,
+        name: str | None = None,
+        parent: int | None = None,
+        node: int | None = None,
+        run: int | None = None,
+    ) -> AsyncIterator[Task]:
+        """`state` is "open" for unfinished ones, or the name of a state."""
+        request = task_pb2.ListTasksRequest(
+            collaboration_id=collaboration, state=state, name=name, parent_id=parent, node_id=node, run_id=run
+        )
+        async for each in self._session.stream(self._session.tasks.ListTasks, request):
+            yield Task.read(each)
+
+    async def create(
+        self,
+        collaboration: int,
+        organizations: Sequence[int],
+        image: str,
+        input: object,  # noqa: A002 - the word that everybody knows it by
+        *,
+        name: str = "",
+        description: str = "",
+        databases: Sequence[str] = (),
+        deadline: dt.datetime | dt.timedelta | None = None,
+        retries: int | None = None,
+        min_results: int | None = None,
+        priority: int | None = None,
+    ) -> Task:
+        """Asks organizations to run an image; returns as soon as the task is stored.
+
+        `input` is what the algorithm is called with, usually `{"method": …, "args": […], "kwargs": {…}}`. In an
+        encrypted collaboration it is sealed for each organization, with the key that was pinned for it.
+        """
+        where = await Collaborations(self._session).get(collaboration)
+        members = await self._members(where, organizations)
+        sealed = self._encryption.required(where)
+        if sealed:
+            await self._encryption.trust(members)
+        request = task_pb2.CreateTaskRequest(
+            collaboration_id=collaboration,
+            name=name or _method(input),
+            description=description,
+            image=image,
+            databases=databases,
+            key=new_key(),
+            retries=retries,
+            min_results=min_results,
+            priority=priority,
+        )
+        if deadline is not None:
+            moment = dt.datetime.now(dt.UTC) + deadline if isinstance(deadline, dt.timedelta) else deadline
+            request.deadline.FromDatetime(moment.astimezone(dt.UTC))
+        data = await asyncio.to_thread(serialize, input, "bytes" if isinstance(input, bytes) else "json")
+        request.organizations.extend(await self._inputs(data, members, where.id, request.key if sealed else ""))
+        task = Task.read(await self._session.ask(self._session.tasks.CreateTask, request))
+        if task.key != request.key:
+            raise DataLoss("the server stored the task under another key than it was sent with: do not trust it")
+        return task
+
+    async def cancel(self, id: int) -> Task:  # noqa: A002
+        """Stops what is unfinished of a task and of its children; finished results stay."""
+        return Task.read(await self._session.ask(self._session.tasks.CancelTask, task_pb2.CancelTaskRequest(id=id)))
+
+    async def delete(self, id: int) -> None:  # noqa: A002
+        """Deletes a task with its children, results and payloads."""
+        await self._session.ask(self._session.tasks.DeleteTask, task_pb2.DeleteTaskRequest(id=id))
+
+    async def _members(self, where: Collaboration, wanted: Sequence[int]) -> Sequence[Organization]:
+        if not wanted or len(set(wanted)) != len(wanted):
+            raise InvalidArgument("organizations: name at least one, each of them once", field="organizations")
+        found = {each.id: each async for each in Organizations(self._session).list(collaboration=where.id)}
+        missing = [str(each) for each in wanted if each not in found]
+        if missing:
+            raise NotFound(f"organization {', '.join(missing)} is not in collaboration {where.name}")
+        return [found[each] for each in wanted]
+
+    async def _inputs(
+        self, data: bytes, members: Sequence[Organization], collaboration_id: int, key: str
+    ) -> Sequence[task_pb2.TaskOrganization]:
+        """The input for each organization; without a key in plain, and then stored once for all."""
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def sealed(to: Organization) -> task_pb2.TaskOrganization:
+            async with limit:
+                with ExitStack() as files:
+                    file = files.enter_context(await self._encryption.seal(data, to, collaboration_id, key))
+                    return await self._placed(to, collaboration_id, file)
+
+        if key:
+            return await asyncio.gather(*(sealed(each) for each in members))
+        with spool(chunked(data)) as file:
+            first = await self._placed(members[0], collaboration_id, file)
+        copies = [task_pb2.TaskOrganization(id=each.id) for each in members]
+        for copy in copies:
+            copy.input, copy.input_payload_id = first.input, first.input_payload_id
+        return copies
+
+    async def _placed(self, to: Organization, collaboration_id: int, file: IO[bytes]) -> task_pb2.TaskOrganization:
+        inline, payload_id = await place(self._session, collaboration_id, file)
+        return task_pb2.TaskOrganization(id=to.id, input=inline, input_payload_id=payload_id)
+
+
+class Results(Noun):
+    """How tasks stand at each organization. What an organization returned comes from `client.results(task)`."""
+
+    async def get(self, id: int) -> Result:  # noqa: A002
+        request = result_pb2.GetResultRequest(id=id)
+        return Result.read(await self._session.ask(self._session.results.GetResult, request))
+
+    async def list(
+        self,
+        task: int | None = None,
+        organization: int | None = None,
+        state: str | None = None,
+        node: int | None = None,
+    ) -> AsyncIterator[Result]:
+        """`state` is "open" for unfinished ones, or the name of a state."""
+        request = result_pb2.ListResultsRequest(task_id=task, organization_id=organization, state=state, node_id=node)
+        async for each in self._session.stream(self._session.results.ListResults, request):
+            yield Result.read(each)
+
+
+def _method(value: object) -> str:
+    method = value.get("method") if isinstance(value, Mapping) else None
+    return method if isinstance(method, str) else ""

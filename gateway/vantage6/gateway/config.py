@@ -1,0 +1,93 @@
+"""What an operator says about a gateway; everything else follows from the contract."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vantage6.common.errors import InvalidArgument
+
+MIB = 1024 * 1024
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):\d{1,5}$")]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` or `[ipv6]:port` as its two parts."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class Tls(BaseModel):
+    """PEM files of the certificate (with its chain) and its key; both are read when the gateway starts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    certificate: Path
+    key: Path
+
+
+class GatewayConfig(BaseModel):
+    """A gateway: where it listens, which servers stand behind it, and its limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: Address = "127.0.0.1:8443"
+    """Port 0 takes a free one; `Gateway.port` says which."""
+    servers: Annotated[tuple[Address, ...], Field(min_length=1)] = ("127.0.0.1:5001",)
+    """Replicas of the server, which speak HTTP/2 without TLS: keep them on the same machine or a private network."""
+    tls: Tls | None = None
+    plaintext: bool = False
+    """Must be said by those who want no TLS: tokens and data are readable on the way then."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages from these origins (`https://host[:port]`) may call the REST interface; `*` is not possible."""
+    descriptors: Path = Path(str(files("vantage6.api.v1"))) / "descriptors.binpb"
+    trusted_proxies: Annotated[int, Field(ge=0)] = 0
+    """How many proxies in front of this one may say, in x-forwarded-for, who the caller is."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * MIB
+    """Of a REST request; payload content is not limited here but by the size that was announced to the server."""
+    max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * MIB
+    """Of one resource in a REST answer; lists and payload content are streamed and not limited."""
+    max_header_kib: Annotated[int, Field(ge=4, le=8192)] = 32
+    max_connections: Annotated[int, Field(ge=1)] = 50_000
+    max_streams_per_connection: Annotated[int, Field(ge=1, le=2**31 - 1)] = 2_000
+    rest_idle_seconds: Annotated[int, Field(ge=1)] = 300
+    """A REST call without a byte for so long ends; gRPC streams and events may be silent for ever."""
+
+    access_log: Literal["stdout", "none"] | Path = "stdout"
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Threads; one per processor unless given."""
+    drain_seconds: Annotated[int, Field(ge=0)] = 0
+    """Before it stops, it asks callers so long to go elsewhere. Only of use when there is another gateway."""
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> GatewayConfig:
+        if self.tls is None and not self.plaintext:
+            raise ValueError("tls is missing: give `tls: {certificate: FILE, key: FILE}`, or say `plaintext: true`")
+        for origin in self.cors_origins:
+            if not origin.startswith(("https://", "http://")) or origin.count("/") != 2 or "*" in origin:
+                raise ValueError(f"cors_origins: {origin!r} is not of the form https://host[:port]")
+        return self
+
+
+def load(path: Path) -> GatewayConfig:
+    """Reads a YAML file; relative paths in it are relative to its folder. The keys may stand under `application:`."""
+    document = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(document, dict):
+        raise InvalidArgument(f"{path}: expected a mapping of settings")
+    config = GatewayConfig.model_validate(document.get("application", document))
+    return _anchored(config, path.resolve().parent)
+
+
+def _anchored(config: GatewayConfig, folder: Path) -> GatewayConfig:
+    changes: dict[str, object] = {"descriptors": folder / config.descriptors}
+    if config.tls:
+        changes["tls"] = Tls(certificate=folder / config.tls.certificate, key=folder / config.tls.key)
+    if isinstance(config.access_log, Path):
+        changes["access_log"] = folder / config.access_log
+    return config.model_copy(update=changes)

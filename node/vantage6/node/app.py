@@ -1,0 +1,146 @@
+"""The only wiring of the node: config, journal, line, rules, runs; and how it starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import platform
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import structlog
+
+from vantage6.api.v1.delivery_pb2 import Welcome
+from vantage6.common.channel import open_channel
+from vantage6.common.errors import FailedPrecondition
+from vantage6.common.trust import KnownOrganizations
+from vantage6.node.config import NodeConfig
+from vantage6.node.databases import Databases
+from vantage6.node.identity import settle_keys
+from vantage6.node.journal import Journal
+from vantage6.node.link import CONTRACT_VERSION, Link
+from vantage6.node.outbox import Outbox
+from vantage6.node.payloads import Payloads
+from vantage6.node.policy import Policy
+from vantage6.node.retry import Backoff
+from vantage6.node.runs import Runs
+from vantage6.node.runtimes.base import Runtime
+from vantage6.node.runtimes.registry import make_runtime
+from vantage6.node.sealing import Sealer
+from vantage6.node.session import Session
+from vantage6.node.worker import Site
+from vantage6.node.workspace import Workspace
+
+log = structlog.get_logger(__name__)
+
+# A server that is back must be found within seconds; gRPC's own waiting would be up to two minutes.
+_RECONNECT = (("grpc.initial_reconnect_backoff_ms", 500), ("grpc.max_reconnect_backoff_ms", 5000))
+
+
+class AlreadyRunning(FailedPrecondition):
+    """Another process works with this node's folder."""
+
+
+class Node:
+    """One node, built from its configuration; `runtime` and `backoff` can be given by tests."""
+
+    def __init__(self, config: NodeConfig, runtime: Runtime | None = None, backoff: Backoff | None = None) -> None:
+        config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.config = config
+        self.session = Session(config.read_api_key())
+        self.channel = open_channel(config.endpoint, token=self.session.token, options=_RECONNECT)
+        self.journal = Journal(config.data_dir / "journal.sqlite")
+        self.runtime = runtime or make_runtime(config.runtime, {**config.runtime_options, "node_name": config.name})
+        payloads = Payloads(self.channel, self.session)
+        self.link = Link(
+            self.channel,
+            self.session,
+            self.journal,
+            instance_id=uuid.uuid4().hex,
+            versions=versions(self.runtime.name),
+            window=config.limits.runs,
+            backoff=backoff,
+        )
+        outbox = Outbox(self.journal, self.link, payloads, config.data_dir / "outbox")
+        self._outbox = outbox
+        self.site = Site(
+            config=config,
+            channel=self.channel,
+            journal=self.journal,
+            link=self.link,
+            outbox=outbox,
+            payloads=payloads,
+            runtime=self.runtime,
+            workspace=Workspace(config.task_dir, config.name),
+            policy=Policy(config.policy),
+            databases=Databases(config.databases),
+        )
+        self.runs = Runs(self.site, self._make_sealer)
+
+    async def run(self) -> None:
+        """Works until cancelled, or until an error that trying again cannot mend."""
+        try:
+            await self.link.run(self.runs)
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        await self.runs.close()
+        await self._outbox.close()
+        await self.runtime.close()
+        await self.channel.close()
+        await self.journal.close()
+        log.info("stopped")
+
+    async def _make_sealer(self, welcome: Welcome) -> Sealer:
+        keys = await settle_keys(self.config, welcome, self.channel)
+        known = KnownOrganizations(self.config.data_dir / "known_organizations", self.config.trust)
+        return Sealer(keys, known, welcome)
+
+
+async def serve(config: NodeConfig) -> None:
+    """Runs a node until SIGTERM or SIGINT."""
+    with _alone(config.data_dir):
+        log.info("starting", node=config.name, server=config.server_url, **versions(config.runtime))
+        if not config.policy.allowed_images and not config.policy.allowed_digests:
+            log.warning("nothing_allowed", message="every run will be refused: set policy.allowed_images")
+        work = asyncio.create_task(Node(config).run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.cancel)
+        try:
+            await work
+        except asyncio.CancelledError:
+            log.info("stopped_by_signal")
+
+
+def versions(runtime: str) -> dict[str, str]:
+    """Versions of what this node is made of, for its log and for the server."""
+    found = {"contract": CONTRACT_VERSION, "python": platform.python_version(), "system": platform.platform()}
+    for name, package in (("vantage6", "vantage6-grpc"), ("grpc", "grpcio"), ("cryptography", "cryptography")):
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return {**found, "runtime": runtime}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the node's folder; the lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "lock").open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AlreadyRunning(
+                f"another process is running this node (its folder {folder} is locked); stop it first"
+            ) from error
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

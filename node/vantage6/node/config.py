@@ -1,0 +1,265 @@
+"""The node's configuration file: YAML, one mapping under `application:`, every key known.
+
+A wrong file stops the node at once, with the file's name, the key and, for a misspelt key, the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from vantage6.common.channel import Endpoint
+from vantage6.common.errors import InvalidArgument
+
+MAX_FILE_SIZE = 1024 * 1024
+API_KEY_VARIABLE = "VANTAGE6_NODE_API_KEY"
+
+LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+class ConfigError(InvalidArgument):
+    """The configuration file cannot be used; the message names file, key and fix."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Database(_Section):
+    """One data source of the site, known to algorithms by its label."""
+
+    uri: str
+    type: Literal["csv", "parquet", "excel", "folder", "other"] = "csv"
+
+
+Party = Annotated[StrictInt | StrictStr, Field(description="an organization: its id (number) or its name (text)")]
+
+
+class PolicySection(_Section):
+    """What this site lets others run. Nothing is allowed unless `allowed_images` or `allowed_digests` says so."""
+
+    allowed_images: list[str] = []
+    allowed_digests: list[str] = []
+    allowed_users: list[StrictStr] | None = None
+    allowed_organizations: list[Party] | None = None
+    allowed_databases: list[StrictStr] | None = None
+
+    @field_validator("allowed_images")
+    @classmethod
+    def _patterns(cls, value: list[str]) -> list[str]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return value
+
+    @field_validator("allowed_digests")
+    @classmethod
+    def _digests(cls, value: list[str]) -> list[str]:
+        for digest in value:
+            if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+                raise ValueError(f"{digest!r}: write a digest as sha256: and 64 hexadecimal digits")
+        return value
+
+
+class LimitsSection(_Section):
+    """What one run may use, and how many runs there may be at once."""
+
+    runs: int = Field(default=8, ge=1, le=1000)
+    memory_bytes: int = Field(default=2 * 1024**3, ge=16 * 1024**2)
+    cpus: float = Field(default=1.0, gt=0)
+    pids: int = Field(default=256, ge=16)
+    seconds: float = Field(default=24 * 3600.0, gt=0)
+    output_bytes: int = Field(default=1024**3, ge=1024)
+
+
+class Directories(_Section):
+    """Where the node keeps things; below the user's data and log folders unless given."""
+
+    task: Path | None = None
+    log: Path | None = None
+    data: Path | None = None
+
+
+class NodeConfig(_Section):
+    """Everything under `application:`."""
+
+    name: str
+    server_url: str
+    ca_file: Path | None = None
+    api_key: StrictStr | None = None
+    api_key_file: Path | None = None
+    private_key: Path | None = None
+    databases: dict[str, Database] = {}
+    policy: PolicySection = PolicySection()
+    runtime: str = "docker"
+    runtime_options: dict[str, Any] = {}
+    limits: LimitsSection = LimitsSection()
+    directories: Directories = Directories()
+    trust: Literal["first_use", "pinned"] = "first_use"
+    share_logs: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_harmless(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("use letters, digits, '.', '_' and '-' only, at most 63; it names files and containers")
+        return value
+
+    @field_validator("server_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            Endpoint(value).target  # noqa: B018
+        except InvalidArgument as error:
+            raise ValueError(error.message) from error
+        return value
+
+    @field_validator("databases")
+    @classmethod
+    def _labels(cls, value: dict[str, Database]) -> dict[str, Database]:
+        for label in value:
+            if not LABEL.fullmatch(label):
+                raise ValueError(f"label {label!r}: use letters, digits, '_' and '-', beginning with a letter")
+        variables = [label.upper().replace("-", "_") for label in value]
+        if len(set(variables)) < len(variables):
+            raise ValueError("two labels would give the same environment variable; name them apart")
+        return value
+
+    @model_validator(mode="after")
+    def _one_api_key(self) -> NodeConfig:
+        if self.api_key and self.api_key_file:
+            raise ValueError("give either api_key or api_key_file, not both")
+        return self
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.server_url, self.ca_file)
+
+    @property
+    def data_dir(self) -> Path:
+        return self.directories.data or Path(platformdirs.user_data_dir("vantage6")) / "node" / self.name
+
+    @property
+    def task_dir(self) -> Path:
+        return self.directories.task or self.data_dir / "tasks"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.directories.log or Path(platformdirs.user_log_dir("vantage6")) / "node" / self.name
+
+    @property
+    def private_key_file(self) -> Path:
+        return self.private_key or self.data_dir / "private_key.pem"
+
+    def read_api_key(self) -> str:
+        """The API key from the file, the configuration or the environment."""
+        if self.api_key_file:
+            try:
+                return self.api_key_file.read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ConfigError(f"api_key_file: {self.api_key_file} cannot be read: {error.strerror}") from error
+        key = self.api_key or os.environ.get(API_KEY_VARIABLE, "")
+        if not key:
+            raise ConfigError(
+                f"node {self.name!r} has no API key: set api_key_file (or api_key) in its configuration, or the "
+                f"environment variable {API_KEY_VARIABLE}; the key is shown when the node is registered at the server"
+            )
+        return key
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Reads a configuration file; relative paths in it are relative to its folder."""
+    content = _read_yaml(path)
+    if not isinstance(content, dict) or not isinstance(content.get("application"), dict):
+        raise ConfigError(f"{path}: a mapping 'application:' with the node's settings is expected at the top")
+    unknown = set(content) - {"application"}
+    if unknown:
+        raise ConfigError(f"{path}: unknown key {min(map(str, unknown))!r}: all settings belong under 'application:'")
+    try:
+        config = NodeConfig.model_validate(content["application"])
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(dict(item)) for item in error.errors())) from error
+    return _absolute(config, path.resolve().parent)
+
+
+class _NoAliases(yaml.SafeLoader):
+    """Safe loader without anchors: a configuration has no use for them, and nested ones fill the memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed")
+        return super().compose_node(parent, index)
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        if path.stat().st_size > MAX_FILE_SIZE:
+            raise ConfigError(f"{path}: larger than {MAX_FILE_SIZE} bytes; this is no configuration file")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error}") from error
+    try:
+        return yaml.load(text, _NoAliases)  # noqa: S506  # it is a SafeLoader
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+
+
+_SECTIONS: dict[str, type[_Section]] = {"policy": PolicySection, "limits": LimitsSection, "directories": Directories}
+
+
+def _explain(error: dict[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location) or "application"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_nearest(location)}"
+    if error["type"] == "missing":
+        return f"key {key!r} is missing"
+    return f"key {key!r}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _nearest(location: list[str]) -> str:
+    if len(location) == 1:
+        known = list(NodeConfig.model_fields)
+    else:
+        section = Database if location[0] == "databases" else _SECTIONS.get(location[0], NodeConfig)
+        known = list(section.model_fields)
+    match = difflib.get_close_matches(location[-1], known, n=1)
+    return f"; did you mean {match[0]!r}?" if match else f"; known are {', '.join(known)}"
+
+
+def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
+    def resolve(path: Path | None) -> Path | None:
+        return folder / path.expanduser() if path else None
+
+    places = config.directories
+    return config.model_copy(
+        update={
+            "ca_file": resolve(config.ca_file),
+            "api_key_file": resolve(config.api_key_file),
+            "private_key": resolve(config.private_key),
+            "directories": Directories(task=resolve(places.task), log=resolve(places.log), data=resolve(places.data)),
+            "databases": {
+                label: item if "://" in item.uri else item.model_copy(update={"uri": str(resolve(Path(item.uri)))})
+                for label, item in config.databases.items()
+            },
+        }
+    )

@@ -1,0 +1,67 @@
+"""How a run ended, and what the researcher is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vantage6.common.errors import EnvelopeBroken, KeyChanged, KeyMissing, KeyUnknown, NotSealed, Vantage6Error
+from vantage6.node import states
+from vantage6.node.databases import DatabaseUnknown
+from vantage6.node.policy import Refused
+from vantage6.node.runtimes.base import Exit, ImageMissing
+from vantage6.node.states import State
+
+_REFUSALS = (NotSealed, KeyChanged, KeyMissing, KeyUnknown, DatabaseUnknown)
+"""The site will not, as opposed to: it tried and failed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A final state with its reason; `output` and `log` are still plain."""
+
+    state: State
+    reason: str = ""
+    message: str = ""
+    output: bytes | None = None
+    log: bytes = b""
+
+
+def of_error(error: Exception, result_id: int) -> Outcome:
+    """The outcome of a run whose surroundings failed; unexpected errors tell the server nothing of the node."""
+    if isinstance(error, Refused):
+        return Outcome(states.REFUSED, error.rule, error.message)
+    if isinstance(error, _REFUSALS):
+        return Outcome(states.REFUSED, error.reason, error.message)
+    if isinstance(error, EnvelopeBroken):
+        message = f"the input does not open: {error.message}"
+        return Outcome(states.FAILED, error.reason, message)
+    if isinstance(error, ImageMissing):
+        message = f"{error.message}. Check the image's name, and that the site can reach its registry"
+        return Outcome(states.FAILED, "IMAGE_MISSING", message)
+    if isinstance(error, Vantage6Error):
+        return Outcome(states.FAILED, error.reason, error.message)
+    message = f"the node met an error of its own; its administrator finds it in the node's log by result_id={result_id}"
+    return Outcome(states.FAILED, "NODE_ERROR", message)
+
+
+def of_exit(end: Exit, *, deadline_passed: bool, share_logs: bool) -> Outcome | None:
+    """The outcome of a run that ended by itself or by a limit; None for a good end."""
+    log = end.log_tail if share_logs else b""
+    if end.timed_out:
+        if deadline_passed:
+            return deadline()
+        message = "the run was ended by the site's time limit; ask the site for a longer one or split the work"
+        return Outcome(states.FAILED, "TIME_LIMIT", message, log=log)
+    if end.oom:
+        message = "the algorithm used more memory than the site allows; ask the site for more or use less"
+        return Outcome(states.FAILED, "OUT_OF_MEMORY", message, log=log)
+    if end.code != 0:
+        hint = "its last lines are in the result's log" if log else "the site keeps its log"
+        return Outcome(
+            states.FAILED, "ALGORITHM_FAILED", f"the algorithm ended with exit code {end.code}; {hint}", log=log
+        )
+    return None
+
+
+def deadline() -> Outcome:
+    return Outcome(states.FAILED, "DEADLINE", "the task's deadline passed before the run ended")

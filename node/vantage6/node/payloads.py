@@ -1,0 +1,166 @@
+"""What is too large for a message: up to the server's payload store and down from it, resumed where the line broke."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from vantage6.api.v1.content_pb2 import Content
+from vantage6.api.v1.payload_pb2 import (
+    CreatePayloadRequest,
+    GetPayloadRequest,
+    Payload,
+    ReadPayloadRequest,
+    WritePayloadRequest,
+)
+from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
+from vantage6.common.chunks import CHUNK, sha256, sha256_of
+from vantage6.common.errors import DataLoss, FailedPrecondition, OutOfRange, ResourceExhausted, from_rpc_error
+from vantage6.node.retry import PASSING, Backoff, pause, reached
+from vantage6.node.session import Session
+
+TYPE = "application/octet-stream"
+_DAMAGED = 3
+"""How often an upload that arrived damaged is begun again."""
+
+
+class Source(Protocol):
+    """Bytes to be uploaded, readable from any offset."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> bytes: ...
+    def pieces(self, offset: int) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at hand."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    @property
+    def sha256(self) -> bytes:
+        return sha256(self.data)
+
+    def pieces(self, offset: int) -> Iterator[bytes]:
+        for start in range(offset, len(self.data), CHUNK):
+            yield self.data[start : start + CHUNK]
+
+
+class File:
+    """Bytes in a file, never in memory as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.sha256, self.size = sha256_of(self.pieces(0))
+
+    def pieces(self, offset: int) -> Iterator[bytes]:
+        with self._path.open("rb") as stream:
+            stream.seek(offset)
+            while piece := stream.read(CHUNK):
+                yield piece
+
+
+class Payloads:
+    """PayloadService as the node uses it. `token` is another token than the node's own: a container's."""
+
+    def __init__(self, channel: grpc.aio.Channel, session: Session) -> None:
+        self._channel = channel
+        self._session = session
+        self._stub = PayloadServiceStub(channel)
+
+    async def fetch(self, content: Content, limit: int, token: str = "") -> bytes:
+        """The bytes of a content, wherever they are; raises ResourceExhausted over `limit`."""
+        if content.WhichOneof("place") != "payload_id":
+            return content.inline
+        data = bytearray()
+        backoff = Backoff()
+        while True:
+            try:
+                await self._session.ensure(self._channel)
+                await self._read(content.payload_id, data, limit, token)
+            except PASSING as error:
+                await pause(error, backoff)
+            else:
+                return bytes(data)
+
+    async def _read(self, id_: str, data: bytearray, limit: int, token: str) -> None:
+        request = ReadPayloadRequest(id=id_, offset=len(data))
+        try:
+            async for body in self._stub.ReadPayload(request, metadata=bearer(token)):
+                data += body.data
+                if len(data) > limit:
+                    raise ResourceExhausted(f"payload {id_!r} is larger than the {limit} bytes that this node takes")
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def store(
+        self, source: Source, *, collaboration_id: int, key: str, result_id: int = 0, token: str = ""
+    ) -> str:
+        """Uploads until the server has it all, and says by which id; `key` makes a repetition the same upload."""
+        for attempt in range(_DAMAGED):
+            request = CreatePayloadRequest(
+                collaboration_id=collaboration_id,
+                size=source.size,
+                sha256=source.sha256,
+                result_id=result_id,
+                idempotency_key=key if attempt == 0 else f"{key}.{attempt}",
+            )
+            try:
+                return await self._upload(request, source, token)
+            except DataLoss:
+                continue  # Discarded by the server: once more, as a new upload.
+        raise DataLoss(f"the upload arrived damaged {_DAMAGED} times")
+
+    async def _upload(self, request: CreatePayloadRequest, source: Source, token: str) -> str:
+        backoff = Backoff()
+
+        async def create() -> Payload:
+            await self._session.ensure(self._channel)
+            return await self._stub.CreatePayload(request, metadata=bearer(token))
+
+        async def get() -> Payload:
+            await self._session.ensure(self._channel)
+            return await self._stub.GetPayload(GetPayloadRequest(id=payload.id), metadata=bearer(token))
+
+        payload = await reached(create)
+        while not payload.complete:
+            try:
+                payload = await self._append(payload, source, token)
+            except (*PASSING, OutOfRange) as error:
+                await pause(error, backoff)
+                payload = await reached(get)
+            except FailedPrecondition:
+                payload = await reached(get)
+                if not payload.complete:
+                    raise
+        return payload.id
+
+    async def _append(self, payload: Payload, source: Source, token: str) -> Payload:
+        async def requests() -> AsyncIterator[WritePayloadRequest]:
+            offset = int(payload.received)
+            first = {"id": payload.id, "offset": float(offset)}
+            for piece in source.pieces(offset):
+                yield WritePayloadRequest(content=HttpBody(content_type=TYPE, data=piece), **first)  # type: ignore[arg-type]
+                first = {}
+
+        try:
+            return await self._stub.WritePayload(requests(), metadata=bearer(token))
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """Metadata for a call with another token than the channel's."""
+    return (("authorization", f"Bearer {token}"),) if token else ()

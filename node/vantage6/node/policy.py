@@ -1,0 +1,67 @@
+"""May this run here? The site's own rules, checked for every run, whoever asks and whoever its parent is."""
+
+from __future__ import annotations
+
+import re
+
+from vantage6.api.v1.delivery_pb2 import Assignment
+from vantage6.common.errors import PermissionDenied
+from vantage6.node.config import PolicySection
+
+
+class Refused(PermissionDenied):
+    """A rule of the site forbids a run; `rule` is the machine-readable reason of its final state."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class Policy:
+    """The rules of one site's configuration."""
+
+    def __init__(self, section: PolicySection) -> None:
+        self._section = section
+        self._images = [re.compile(pattern) for pattern in section.allowed_images]
+
+    def check(self, run: Assignment) -> None:
+        """Raises Refused with the first rule that forbids the run; called before anything is fetched or opened."""
+        self._check_image(run.image)
+        self._check_user(run)
+        self._check_organization(run)
+        allowed = self._section.allowed_databases
+        for label in run.databases:
+            if allowed is not None and label not in allowed:
+                raise Refused("DATABASE_NOT_ALLOWED", f"the site's policy does not open database {label!r}")
+
+    def check_digest(self, image: str, digest: str) -> None:
+        """Binds what is allowed to its content: called with the digest of what would really run."""
+        allowed = self._section.allowed_digests
+        if allowed and digest.rpartition("@")[2] not in allowed:
+            raise Refused(
+                "DIGEST_NOT_ALLOWED", f"image {image!r} is {digest or 'without digest'}, which is not allowed"
+            )
+
+    def _check_image(self, image: str) -> None:
+        if not self._images:
+            if self._section.allowed_digests:
+                return  # Whatever its name, its digest decides.
+            raise Refused(
+                "IMAGE_NOT_ALLOWED",
+                "this node allows no image at all: its administrator has to set policy.allowed_images",
+            )
+        # fullmatch: a pattern for one image must not let in a name that only begins like it.
+        if not any(pattern.fullmatch(image) for pattern in self._images):
+            raise Refused("IMAGE_NOT_ALLOWED", f"image {image!r} matches no pattern of the site's allowed_images")
+
+    def _check_user(self, run: Assignment) -> None:
+        allowed = self._section.allowed_users
+        if allowed is not None and run.username not in allowed:
+            raise Refused("USER_NOT_ALLOWED", f"the site's policy does not admit user {run.username!r}")
+
+    def _check_organization(self, run: Assignment) -> None:
+        allowed = self._section.allowed_organizations
+        party = run.initiator
+        # Numbers are ids and texts are names: an organization called "12" is not the one with id 12.
+        if allowed is not None and party.organization_id not in allowed and party.name not in allowed:
+            raise Refused("ORGANIZATION_NOT_ALLOWED", f"the site's policy does not admit organization {party.name!r}")

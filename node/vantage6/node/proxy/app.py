@@ -1,0 +1,45 @@
+"""One gRPC server on one Unix socket for one run: all that its container can reach."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+
+from vantage6.api.v1.algorithm_pb2_grpc import add_AlgorithmServiceServicer_to_server
+from vantage6.node.proxy.run import ProxiedRun
+from vantage6.node.proxy.servicer import Servicer
+from vantage6.node.proxy.tokens import RunToken
+
+MAX_MESSAGE = 256 * 1024 * 1024
+"""Bytes of an input or output on the socket, where both ends are on one machine."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", -1),
+    # Another server on the same path is the proxy of the node's earlier life.
+    ("grpc.so_reuseport", 0),
+)
+
+
+class RunProxy:
+    """Lives as long as its run."""
+
+    def __init__(self, run: ProxiedRun, token: str) -> None:
+        self._token = RunToken(token)
+        self._server = grpc.aio.server(options=_OPTIONS)
+        add_AlgorithmServiceServicer_to_server(Servicer(run, self._token), self._server)
+
+    async def start(self, path: Path) -> None:
+        """Listens; a container that has the folder mounted finds the socket, also one made anew after a restart."""
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        if not self._server.add_insecure_port(f"unix:{path}"):
+            raise OSError(f"cannot listen on {path}")
+        await self._server.start()
+        # Connecting is writing, and the algorithm's user is nobody here; the folder keeps others out.
+        await asyncio.to_thread(path.chmod, 0o666)
+
+    async def stop(self) -> None:
+        self._token.end()
+        await self._server.stop(grace=0)

@@ -1,0 +1,33 @@
+"""What the proxy knows of the run that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from vantage6.api.v1.delivery_pb2 import Assignment
+from vantage6.node.link import Link
+from vantage6.node.payloads import Payloads, bearer
+from vantage6.node.sealing import Sealer
+
+
+@dataclass(frozen=True)
+class ProxiedRun:
+    """One run, and what its proxy may use to act for it."""
+
+    assignment: Assignment
+    digest: str
+    node_id: int
+    sealer: Sealer
+    channel: grpc.aio.Channel
+    payloads: Payloads
+    link: Link
+    # Largest content of another site that is taken in.
+    content_limit: int
+    share_logs: bool
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Makes a call to the server one of this run: the server sees the container's rights, not the node's."""
+        return bearer(self.assignment.container_token)

@@ -1,0 +1,144 @@
+"""AlgorithmService: what one run's container can ask of its node."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from vantage6.api.v1.algorithm_pb2 import (
+    CancelSubtaskRequest,
+    CancelSubtaskResponse,
+    CreateSubtaskRequest,
+    GetRunRequest,
+    ListParticipantsRequest,
+    Participant,
+    ReportProgressRequest,
+    ReportProgressResponse,
+    Run,
+    StreamResultsRequest,
+    Subtask,
+    SubtaskResult,
+    WriteLogRequest,
+    WriteLogResponse,
+    WriteOutputResponse,
+)
+from vantage6.api.v1.algorithm_pb2_grpc import AlgorithmServiceServicer
+from vantage6.api.v1.delivery_pb2 import LogLines, NodeMessage, Progress
+from vantage6.api.v1.event_pb2 import ProgressKind
+from vantage6.common.envelope import Purpose
+from vantage6.common.errors import Unavailable, Unimplemented
+from vantage6.node.proxy.directory import Directory
+from vantage6.node.proxy.guard import Context, answering, streaming
+from vantage6.node.proxy.results import Results
+from vantage6.node.proxy.run import ProxiedRun
+from vantage6.node.proxy.subtasks import Subtasks
+from vantage6.node.proxy.tokens import RunToken
+
+PATIENCE = 30.0
+"""Seconds for which a question waits for the server; creating and waiting go on until the run ends."""
+LINE_LENGTH = 4096
+PER_SECOND = 20.0
+
+
+class Servicer(AlgorithmServiceServicer):
+    """Translates; the rules are in `subtasks`, `results` and `tokens`."""
+
+    def __init__(self, run: ProxiedRun, token: RunToken) -> None:
+        self.token = token
+        self._run = run
+        self._directory = Directory(run)
+        self._subtasks = Subtasks(run, self._directory)
+        self._brake = _Brake(PER_SECOND)
+        self._sequence = 0
+
+    @answering
+    async def GetRun(self, request: GetRunRequest, context: Context) -> Run:
+        a, sealer = self._run.assignment, self._run.sealer
+        return Run(
+            result_id=a.result_id,
+            task_id=a.task_id,
+            run_id=a.run_id,
+            collaboration_id=a.collaboration_id,
+            organization_id=sealer.organization_id,
+            initiator_id=a.initiator.organization_id,
+            node_id=self._run.node_id,
+            image=a.image,
+            image_digest=self._run.digest,
+            databases=a.databases,
+            participants=a.participants,
+            deadline=a.deadline if a.HasField("deadline") else None,
+        )
+
+    @streaming
+    async def ListParticipants(self, request: ListParticipantsRequest, context: Context) -> AsyncIterator[Participant]:
+        try:
+            members = await asyncio.wait_for(self._directory.members(), PATIENCE)
+        except TimeoutError as error:
+            raise Unavailable("the server cannot be reached") from error
+        for member in members:
+            yield Participant(id=member.id, name=member.name, domain=member.domain)
+
+    @answering
+    async def CreateSubtask(self, request: CreateSubtaskRequest, context: Context) -> Subtask:
+        return await self._subtasks.create(request)
+
+    @streaming
+    async def StreamResults(self, request: StreamResultsRequest, context: Context) -> AsyncIterator[SubtaskResult]:
+        key = await self._subtasks.key_of(request.task_id)
+        async for result in Results(self._run, self._directory, request.task_id, key).stream():
+            yield result
+
+    @answering
+    async def CancelSubtask(self, request: CancelSubtaskRequest, context: Context) -> CancelSubtaskResponse:
+        await self._subtasks.cancel(request.task_id)
+        return CancelSubtaskResponse()
+
+    @answering
+    async def ReportProgress(self, request: ReportProgressRequest, context: Context) -> ReportProgressResponse:
+        if self._brake.lets_pass():
+            run = self._run.assignment
+            text = request.text[:LINE_LENGTH].encode()
+            sealed = self._run.sealer.seal_for_initiator(run, text, Purpose.PROGRESS) if text else b""
+            progress = Progress(
+                result_id=run.result_id,
+                epoch=run.epoch,
+                kind=ProgressKind.PROGRESS_KIND_ALGORITHM,
+                fraction=min(1.0, max(0.0, request.fraction)),
+                text=sealed,
+            )
+            self._run.link.say(NodeMessage(progress=progress))
+        return ReportProgressResponse()
+
+    @answering
+    async def WriteLog(self, request: WriteLogRequest, context: Context) -> WriteLogResponse:
+        if self._run.share_logs and self._brake.lets_pass():
+            run = self._run.assignment
+            line = request.line[:LINE_LENGTH].encode() + b"\n"
+            sealed = self._run.sealer.seal_for_initiator(run, line, Purpose.LOG)
+            lines = LogLines(result_id=run.result_id, epoch=run.epoch, sequence=self._sequence, lines=sealed)
+            self._sequence += 1
+            self._run.link.say(NodeMessage(log=lines))
+        return WriteLogResponse()
+
+    @answering
+    async def WriteOutput(self, request: object, context: Context) -> WriteOutputResponse:
+        raise Unimplemented("write the output to OUTPUT_FILE")
+
+
+class _Brake:
+    """So many calls a second, and a second's worth at once; what is more is dropped."""
+
+    def __init__(self, per_second: float) -> None:
+        self._rate = per_second
+        self._left = per_second
+        self._at = time.monotonic()
+
+    def lets_pass(self) -> bool:
+        now = time.monotonic()
+        self._left = min(self._rate, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

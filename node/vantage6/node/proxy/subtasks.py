@@ -1,0 +1,152 @@
+"""A central algorithm's tasks at other sites: sealed for each, created by one call, results opened as they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import grpc
+
+from vantage6.api.v1.algorithm_pb2 import CreateSubtaskRequest, Subtask
+from vantage6.api.v1.organization_pb2 import Organization
+from vantage6.api.v1.task_pb2 import (
+    CancelTaskRequest,
+    CreateTaskRequest,
+    GetTaskRequest,
+    ListTasksRequest,
+    Task,
+    TaskOrganization,
+)
+from vantage6.api.v1.task_pb2_grpc import TaskServiceStub
+from vantage6.common.chunks import INLINE_LIMIT, sha256
+from vantage6.common.errors import AlreadyExists, InvalidArgument, NotFound, from_rpc_error
+from vantage6.node.payloads import Memory
+from vantage6.node.proxy.directory import Directory
+from vantage6.node.proxy.run import ProxiedRun
+from vantage6.node.retry import reached
+
+KEY_LENGTH = 64
+
+
+class Subtasks:
+    """The subtasks of one run."""
+
+    def __init__(self, run: ProxiedRun, directory: Directory) -> None:
+        self._run = run
+        self._directory = directory
+        self._tasks = TaskServiceStub(run.channel)
+        self._keys: dict[int, str] = {}
+        self._created: dict[str, tuple[bytes, Subtask]] = {}
+        self._lock = asyncio.Lock()
+
+    async def create(self, request: CreateSubtaskRequest) -> Subtask:
+        """Creates a subtask; one with the same key and content exists once, however often it is asked for."""
+        inputs = _inputs(request)
+        key = request.key or uuid.uuid4().hex
+        if len(key) > KEY_LENGTH:
+            raise InvalidArgument(f"key: at most {KEY_LENGTH} characters", field="key")
+        digest = sha256(request.SerializeToString(deterministic=True))
+        async with self._lock:
+            if key in self._created:
+                before, subtask = self._created[key]
+                if before != digest:
+                    raise AlreadyExists(f"key {key!r} was used for another subtask of this run", field="key")
+                return subtask
+            subtask = await self._create(request, inputs, key)
+            self._created[key] = digest, subtask
+            return subtask
+
+    async def key_of(self, task_id: int) -> str:
+        """The key of a subtask of this run, also of one from before a restart of the node."""
+        if task_id not in self._keys:
+            request = GetTaskRequest(id=task_id)
+            task = await reached(lambda: self._tasks.GetTask(request, metadata=self._run.metadata))
+            if task.parent_id != self._run.assignment.task_id:
+                raise NotFound(f"task {task_id} is no subtask of this run")
+            self._keys[task_id] = task.key
+        return self._keys[task_id]
+
+    async def cancel(self, task_id: int) -> None:
+        await self.key_of(task_id)
+        request = CancelTaskRequest(id=task_id)
+        await reached(lambda: self._tasks.CancelTask(request, metadata=self._run.metadata))
+
+    async def _create(self, request: CreateSubtaskRequest, inputs: dict[int, bytes], key: str) -> Subtask:
+        members = await self._directory.find(inputs)
+        # Every key is checked before anything leaves: a changed one stops the whole subtask.
+        sealed = await asyncio.to_thread(self._seal_all, inputs, members, key)
+        organizations = [await self._organization(id_, data) for id_, data in sealed.items()]
+        task = await self._send(self._task_request(request, organizations, key))
+        self._keys[task.id] = key
+        return Subtask(id=task.id, key=key, organization_ids=list(inputs))
+
+    def _seal_all(self, inputs: dict[int, bytes], members: dict[int, Organization], key: str) -> dict[int, bytes]:
+        sealer = self._run.sealer
+        if not sealer.encrypted:
+            return inputs
+        keys = {id_: sealer.key_of(id_, members[id_].name, members[id_].public_key) for id_ in inputs}
+        return {id_: sealer.seal_input(key, id_, keys[id_], data) for id_, data in inputs.items()}
+
+    async def _organization(self, id_: int, data: bytes) -> TaskOrganization:
+        if len(data) <= INLINE_LIMIT:
+            return TaskOrganization(id=id_, input=data)
+        run = self._run.assignment
+        payload_id = await self._run.payloads.store(
+            Memory(data), collaboration_id=run.collaboration_id, key=uuid.uuid4().hex, token=run.container_token
+        )
+        return TaskOrganization(id=id_, input_payload_id=payload_id)
+
+    def _task_request(
+        self, request: CreateSubtaskRequest, organizations: list[TaskOrganization], key: str
+    ) -> CreateTaskRequest:
+        run = self._run.assignment
+        task = CreateTaskRequest(
+            collaboration_id=run.collaboration_id,
+            organizations=organizations,
+            name=request.name,
+            description=request.description,
+            image=run.image,
+            databases=list(request.databases) or list(run.databases),
+            key=key,
+        )
+        for name in ("deadline", "retries", "min_results"):
+            if request.HasField(name):
+                value = getattr(request, name)
+                if name == "deadline":
+                    task.deadline.CopyFrom(value)
+                else:
+                    setattr(task, name, value)
+        return task
+
+    async def _send(self, request: CreateTaskRequest) -> Task:
+        try:
+            return await reached(lambda: self._tasks.CreateTask(request, metadata=self._run.metadata))
+        except AlreadyExists:
+            # Made before a restart of the node: sealed bytes differ each time, the task is the same.
+            if (task := await self._find(request.key)) is None:
+                raise
+            return task
+
+    async def _find(self, key: str) -> Task | None:
+        request = ListTasksRequest(parent_id=self._run.assignment.task_id)
+        try:
+            tasks = [task async for task in self._tasks.ListTasks(request, metadata=self._run.metadata)]
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        return next((task for task in tasks if task.key == key), None)
+
+
+def _inputs(request: CreateSubtaskRequest) -> dict[int, bytes]:
+    """Input by organization, in the order asked for."""
+    if request.inputs and (request.organization_ids or request.input):
+        raise InvalidArgument("inputs: comes instead of input and organization_ids, not beside them", field="inputs")
+    if request.inputs:
+        pairs = [(each.organization_id, each.input) for each in request.inputs]
+    else:
+        pairs = [(id_, request.input) for id_ in request.organization_ids]
+    if not pairs:
+        raise InvalidArgument("organization_ids: name at least one organization", field="organization_ids")
+    inputs = dict(pairs)
+    if len(inputs) < len(pairs):
+        raise InvalidArgument("organization_ids: an organization is named twice", field="organization_ids")
+    return inputs

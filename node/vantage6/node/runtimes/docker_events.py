@@ -1,0 +1,88 @@
+"""One thread that hears of the end of containers, for all waits: no thread per run, no asking again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import requests
+from docker.errors import DockerException
+from urllib3.exceptions import HTTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docker import DockerClient
+    from docker.types.daemon import CancellableStream
+
+log = logging.getLogger(__name__)
+
+STREAM_BROKE = (DockerException, requests.RequestException, HTTPError, OSError, ValueError, AttributeError)
+"""What reading an answer raises when the engine goes away, or when the stream is closed under the reader."""
+
+_AGAIN_AFTER = 1.0
+
+
+class Endings:
+    """Wakes who waits for a container whenever it may have ended; they look for themselves then."""
+
+    def __init__(self, client: DockerClient, label: str) -> None:
+        self._client = client
+        self._filters = {"type": "container", "event": ["die", "destroy"], "label": label}
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._closing = threading.Event()
+        self._stream: CancellableStream[dict[str, Any]] | None = None
+        self._thread = threading.Thread(target=self._listen, name="docker-events", daemon=True)
+        self._thread.start()
+
+    def watch(self, container: str) -> tuple[asyncio.Event, Callable[[], None]]:
+        """An event that is set at each news of the container, and how to end the watch."""
+        event = asyncio.Event()
+        self._waiting.setdefault(container, set()).add(event)
+
+        def end() -> None:
+            events = self._waiting.get(container, set())
+            events.discard(event)
+            if not events:
+                self._waiting.pop(container, None)
+
+        return event, end
+
+    def close(self) -> None:
+        """Ends the thread; blocks shortly."""
+        self._closing.set()
+        if self._stream is not None:
+            try:
+                self._stream.close()
+            except STREAM_BROKE as error:
+                log.debug("events of the engine were over already: %s", error)
+        self._thread.join(timeout=5)
+
+    def _listen(self) -> None:
+        since = int(time.time())
+        while not self._closing.is_set():
+            try:
+                # With `since`, what happened before the subscription is told too: no gap at a reconnection.
+                self._stream = self._client.events(since=since, filters=self._filters, decode=True)
+                self._tell(None)
+                for event in self._stream:
+                    since = int(event.get("time", since))
+                    self._tell(event["Actor"]["ID"])
+            except STREAM_BROKE as error:
+                if not self._closing.is_set():
+                    log.warning("the engine's events broke off, trying again: %s", type(error).__name__)
+            self._closing.wait(_AGAIN_AFTER)
+
+    def _tell(self, container: str | None) -> None:
+        if not self._closing.is_set():
+            self._loop.call_soon_threadsafe(self._wake, container)
+
+    def _wake(self, container: str | None) -> None:
+        for name, events in self._waiting.items():
+            if container in {None, name}:
+                for event in events:
+                    event.set()

@@ -1,0 +1,122 @@
+"""Fetches images into a Docker engine, and only when there is a newer one (M25)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import requests
+from docker.errors import APIError, ImageNotFound
+from docker.utils import parse_repository_tag
+
+from vantage6.node.runtimes.base import ImageMissing, RuntimeUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from docker import DockerClient
+    from docker.models.images import Image
+
+log = logging.getLogger(__name__)
+
+Credentials = dict[str, str]
+
+
+@dataclass
+class ImageStore:
+    """The engine's images. `when` to fetch: newer (asks the registry), missing, always, never. All calls block."""
+
+    client: DockerClient
+    when: str = "newer"
+    registries: Mapping[str, Credentials] = field(default_factory=dict)
+
+    def ensure(self, image: str, report: Callable[[float], None]) -> str:
+        """Makes the image ready, by what is decided and logged here, and gives its digest."""
+        local = self._local(image)
+        fetch, why = self._decide(image, local)
+        log.info("image %s: %s, %s", image, "is fetched" if fetch else "is taken as it is", why)
+        if fetch:
+            local = self._fetch(image, report, fall_back=local)
+        if local is None:
+            raise ImageMissing(f"image {image} is not on this machine, and this node fetches none", image=image)
+        report(1.0)
+        return digest_of(image, local)
+
+    def _local(self, image: str) -> Image | None:
+        try:
+            return self.client.images.get(image)
+        except ImageNotFound:
+            return None
+
+    def _decide(self, image: str, local: Image | None) -> tuple[bool, str]:
+        if self.when == "never":
+            return False, "the configuration says never"
+        if local is None:
+            return True, "it is not here"
+        reasons = {
+            "a digest never changes": "@" in image,
+            "it is here": self.when == "missing",
+            "it was made on this machine": self.when == "newer" and not local.attrs.get("RepoDigests"),
+        }
+        for why, applies in reasons.items():
+            if applies:
+                return False, why
+        return (True, "the configuration says always") if self.when == "always" else self._newer(image, local)
+
+    def _newer(self, image: str, local: Image) -> tuple[bool, str]:
+        try:
+            remote = self.client.images.get_registry_data(image, auth_config=self._credentials(image)).id
+        except APIError as error:
+            log.warning("the registry of %s does not tell its version: %s", image, error.explanation)
+            return False, "its registry does not answer"
+        same = remote == digest_of(image, local)
+        return not same, "the registry has the same" if same else "the registry has another"
+
+    def _fetch(self, image: str, report: Callable[[float], None], fall_back: Image | None) -> Image:
+        repository, tag = parse_repository_tag(image)
+        parts = _Parts()
+        try:
+            for line in self.client.api.pull(
+                repository, tag=tag or "latest", stream=True, decode=True, auth_config=self._credentials(image)
+            ):
+                report(parts.add(line))
+            return self.client.images.get(image)
+        except APIError as error:
+            if fall_back is not None:
+                log.warning("image %s could not be fetched, the one that is here is used", image)
+                return fall_back
+            raise ImageMissing(f"image {image} cannot be fetched: {error.explanation}", image=image) from error
+        except requests.RequestException as error:
+            raise RuntimeUnavailable("the Docker engine broke off while it fetched an image") from error
+
+    def _credentials(self, image: str) -> Credentials | None:
+        """Of this image's registry only; never somebody else's."""
+        host = image.split("/", 1)[0] if "/" in image else ""
+        return self.registries.get(host)
+
+
+class _Parts:
+    """Adds up the layers of a pull as the engine reports them."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, tuple[int, int]] = {}
+
+    def add(self, line: Mapping[str, object]) -> float:
+        if "error" in line:  # The engine's answer was 200 before it knew.
+            raise APIError("pull", explanation=str(line["error"]))
+        detail = line.get("progressDetail")
+        if line.get("status") == "Downloading" and isinstance(detail, dict) and detail.get("total"):
+            self._layers[str(line.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
+        total = sum(whole for _, whole in self._layers.values())
+        return min(0.99, sum(part for part, _ in self._layers.values()) / total) if total else 0.0
+
+
+def digest_of(image: str, local: Image) -> str:
+    """The registry's digest; the engine's own id for an image that never was in one."""
+    repository = parse_repository_tag(image)[0]
+    for known in local.attrs.get("RepoDigests") or ():
+        name, _, digest = known.partition("@")
+        if name in {repository, f"docker.io/{repository}", f"docker.io/library/{repository}"}:
+            return str(digest)
+    return str(local.id)

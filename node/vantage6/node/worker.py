@@ -1,0 +1,305 @@
+"""One run from assignment to final state. Whatever happens in it, the node lives on and the run gets an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from vantage6.api.v1.content_pb2 import Content
+from vantage6.api.v1.delivery_pb2 import NodeMessage, Progress, Report
+from vantage6.api.v1.event_pb2 import ProgressKind
+from vantage6.common.chunks import INLINE_LIMIT
+from vantage6.common.envelope import Purpose
+from vantage6.common.errors import Vantage6Error
+from vantage6.node import outcome as outcomes
+from vantage6.node import states
+from vantage6.node.config import NodeConfig
+from vantage6.node.databases import Databases
+from vantage6.node.journal import Entry, Journal
+from vantage6.node.link import Link
+from vantage6.node.outbox import Outbox
+from vantage6.node.outcome import Outcome
+from vantage6.node.payloads import Payloads
+from vantage6.node.policy import Policy
+from vantage6.node.proxy.app import RunProxy
+from vantage6.node.proxy.run import ProxiedRun
+from vantage6.node.runtimes.base import Exit, Handle, Limits, RunSpec, Runtime
+from vantage6.node.sealing import Sealer
+from vantage6.node.workspace import RunFiles, Workspace
+
+log = structlog.get_logger(__name__)
+
+GRACE = 2.0
+"""Seconds between asking a run to stop and ending it."""
+LOG_SHARED = 32 * 1024
+LEASE_LOST = "LEASE_LOST"
+SHUTDOWN = "SHUTDOWN"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all runs of a node share."""
+
+    config: NodeConfig
+    channel: grpc.aio.Channel
+    journal: Journal
+    link: Link
+    outbox: Outbox
+    payloads: Payloads
+    runtime: Runtime
+    workspace: Workspace
+    policy: Policy
+    databases: Databases
+
+
+class Worker:
+    """Does one run."""
+
+    def __init__(self, site: Site, sealer: Sealer, node_id: int, entry: Entry, slots: asyncio.Semaphore) -> None:
+        self._site = site
+        self._sealer = sealer
+        self._node_id = node_id
+        self._entry = entry
+        self._run = entry.assignment
+        self._slots = slots
+        self._files: RunFiles | None = None
+        self._handle: Handle | None = None
+        self._proxy: RunProxy | None = None
+        self._stopped = ""
+        self._begun = False
+        self._settled = False
+        self._task: asyncio.Task[None] | None = None
+        self._log = log.bind(result_id=self._run.result_id, epoch=self._run.epoch, task_id=self._run.task_id)
+
+    @property
+    def epoch(self) -> int:
+        return self._run.epoch
+
+    def begin(self, handle: Handle | None = None) -> asyncio.Task[None]:
+        """Starts working; with a handle it takes up a run that an earlier life of the node has started."""
+        self._handle = handle
+        self._task = asyncio.create_task(self._work(), name=spec_key(self._site.config.name, self._entry))
+        return self._task
+
+    def stop(self, reason: str) -> None:
+        """Ends the run. LEASE_LOST: without a report; SHUTDOWN: what runs is left alone, to be taken up again."""
+        if self._settled:
+            return  # Its outcome is being written down; nothing is gained by half of it.
+        first, self._stopped = not self._stopped, self._stopped or reason
+        if first and self._begun and self._task is not None:
+            self._task.cancel()
+
+    async def _work(self) -> None:
+        # A task cancelled before its first step would never come here to say how it ended.
+        self._begun = True
+        if self._stopped and self._task is not None:
+            self._task.cancel()
+        try:
+            outcome = await self._outcome()
+        except asyncio.CancelledError:
+            if self._stopped in ("", SHUTDOWN):
+                await self._stop_proxy()
+                raise
+            outcome = Outcome(states.CANCELLED, self._stopped, "the run was cancelled")
+        self._settled = True
+        if self._stopped != LEASE_LOST:
+            await self._deliver(outcome)
+        await self._clean()
+
+    async def _outcome(self) -> Outcome:
+        """Does the run within the task's deadline; errors become outcomes."""
+        left = self._seconds_left()
+        try:
+            async with asyncio.timeout(left) as limit:
+                return await self._take_up() if self._handle else await self._from_the_start()
+        except Exception as error:  # noqa: BLE001  # one run's failure is its own
+            if isinstance(error, TimeoutError) and limit.expired():
+                return outcomes.deadline()
+            if isinstance(error, Vantage6Error):
+                self._log.warning("run_failed", reason=error.reason, message=error.message)
+            else:
+                self._log.exception("run_failed_unexpectedly")
+            return outcomes.of_error(error, self._run.result_id)
+
+    async def _from_the_start(self) -> Outcome:
+        site, run = self._site, self._run
+        site.policy.check(run)
+        databases = site.databases.select(run.databases)
+        async with self._slots:
+            data = await self._input()
+            await self._report(states.PULLING)
+            digest = await site.runtime.pull(run.image, self._pulled())
+            site.policy.check_digest(run.image, digest)
+            self._files = site.workspace.locate(run.result_id, run.epoch, run.run_id, databases)
+            await asyncio.to_thread(
+                site.workspace.prepare, run.result_id, run.epoch, data, self._entry.token, databases, run_id=run.run_id
+            )
+            await self._open_proxy(self._files, digest)
+            # On the disk before the start: after a crash in between, the run is asked for by its key, not begun again.
+            await site.journal.mark_started(self._entry.key, digest)
+            handle = await self._start(self._spec(self._files))
+            return await self._attend(handle, self._files)
+
+    async def _start(self, spec: RunSpec) -> Handle:
+        """Starts the run; a cancellation meanwhile waits for the start, so that it has something to stop."""
+        starting = asyncio.ensure_future(self._site.runtime.start(spec))
+        try:
+            self._handle = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with suppress(Vantage6Error):
+                self._handle = await starting
+            raise
+        return self._handle
+
+    async def _take_up(self) -> Outcome:
+        assert self._handle  # noqa: S101  # by begin()
+        run = self._run
+        databases = self._site.databases.select(run.databases)
+        self._files = self._site.workspace.locate(run.result_id, run.epoch, run.run_id, databases)
+        await self._open_proxy(self._files, self._entry.digest or "")
+        self._log.info("run_taken_up")
+        return await self._attend(self._handle, self._files)
+
+    async def _attend(self, handle: Handle, files: RunFiles) -> Outcome:
+        if self._entry.state != states.RUNNING:
+            await self._report(states.RUNNING)
+        end = await self._site.runtime.wait(handle)
+        self._log.info("run_ended", code=end.code, oom=end.oom, timed_out=end.timed_out)
+        return await self._judge(end, files)
+
+    async def _judge(self, end: Exit, files: RunFiles) -> Outcome:
+        left = self._seconds_left()
+        passed = left is not None and left <= 0
+        failed = outcomes.of_exit(end, deadline_passed=passed, share_logs=self._site.config.share_logs)
+        if failed:
+            return failed
+        limit = self._site.config.limits.output_bytes
+        output = await asyncio.to_thread(self._site.workspace.read_output, files, limit)
+        if not output:
+            message = "the algorithm ended well, but wrote nothing to OUTPUT_FILE"
+            return Outcome(states.FAILED, "OUTPUT_MISSING", message)
+        return Outcome(states.COMPLETED, output=output)
+
+    async def _input(self) -> bytes:
+        data = await self._site.payloads.fetch(self._run.input, self._site.config.limits.output_bytes)
+        return await asyncio.to_thread(self._sealer.open_input, self._run, data)
+
+    def _spec(self, files: RunFiles) -> RunSpec:
+        ours = self._site.config.limits
+        left = self._seconds_left()
+        limits = Limits(
+            memory_bytes=ours.memory_bytes,
+            cpus=ours.cpus,
+            pids=ours.pids,
+            seconds=ours.seconds if left is None else max(1.0, min(ours.seconds, left)),
+            output_bytes=ours.output_bytes,
+        )
+        return RunSpec(
+            key=spec_key(self._site.config.name, self._entry),
+            image=self._run.image,
+            run_dir=files.run_dir,
+            environment=files.environment,
+            mounts=files.mounts,
+            groups=files.groups,
+            limits=limits,
+        )
+
+    async def _open_proxy(self, files: RunFiles, digest: str) -> None:
+        site = self._site
+        run = ProxiedRun(
+            self._run,
+            digest,
+            self._node_id,
+            self._sealer,
+            site.channel,
+            site.payloads,
+            site.link,
+            site.config.limits.output_bytes,
+            site.config.share_logs,
+        )
+        self._proxy = RunProxy(run, self._entry.token)
+        await self._proxy.start(files.socket_path)
+
+    async def _stop_proxy(self) -> None:
+        if self._proxy:
+            await self._proxy.stop()
+            self._proxy = None
+
+    async def _report(self, state: states.State) -> None:
+        report = Report(result_id=self._run.result_id, epoch=self._run.epoch, state=state)
+        if state == states.RUNNING:
+            report.start_time.GetCurrentTime()
+        await self._site.outbox.put(report)
+
+    async def _deliver(self, outcome: Outcome) -> None:
+        report = Report(result_id=self._run.result_id, epoch=self._run.epoch, state=outcome.state)
+        report.reason, report.message = outcome.reason, outcome.message
+        report.finish_time.GetCurrentTime()
+        self._log.info("run_finished", state=outcome.state, reason=outcome.reason)
+        try:
+            if outcome.log:
+                tail = outcome.log[-LOG_SHARED:]
+                report.log.inline = self._sealer.seal_for_initiator(self._run, tail, Purpose.LOG)
+            if outcome.output is None:
+                await self._site.outbox.put(report)
+            elif len(outcome.output) <= INLINE_LIMIT // 2:
+                sealed = self._sealer.seal_for_initiator(self._run, outcome.output, Purpose.OUTPUT)
+                report.output.CopyFrom(Content(inline=sealed))
+                await self._site.outbox.put(report)
+            else:
+                await self._site.outbox.put_large(report, self._sealer.seal_output(self._run, outcome.output))
+        except Exception as error:  # noqa: BLE001  # it is logged, and the run must not stay open
+            self._log.exception("outcome_not_delivered")
+            failed = outcomes.of_error(error, self._run.result_id)
+            await self._site.outbox.put(
+                Report(
+                    result_id=self._run.result_id,
+                    epoch=self._run.epoch,
+                    state=failed.state,
+                    reason=failed.reason,
+                    message=failed.message,
+                )
+            )
+
+    async def _clean(self) -> None:
+        """Leaves nothing of the run behind; what fails here is the reaper's at the next start."""
+        try:
+            await self._stop_proxy()
+            if self._handle:
+                await self._site.runtime.stop(self._handle, GRACE)
+                await self._site.runtime.remove(self._handle)
+            if self._files:
+                await asyncio.to_thread(self._site.workspace.remove, self._files)
+        except Exception:  # noqa: BLE001  # it is logged
+            self._log.exception("run_not_cleaned")
+
+    def _pulled(self) -> Callable[[float], None]:
+        """Passes on a pull's progress, in steps of a hundredth."""
+        last = -1
+
+        def progress(fraction: float) -> None:
+            nonlocal last
+            if int(fraction * 100) > last:
+                last = int(fraction * 100)
+                kind = ProgressKind.PROGRESS_KIND_PULLING
+                key = self._entry.key
+                message = Progress(result_id=key[0], epoch=key[1], kind=kind, fraction=fraction)
+                self._site.link.say(NodeMessage(progress=message))
+
+        return progress
+
+    def _seconds_left(self) -> float | None:
+        if not self._run.HasField("deadline"):
+            return None
+        return self._run.deadline.ToNanoseconds() / 1e9 - time.time()
+
+
+def spec_key(node: str, entry: Entry) -> str:
+    """The name by which the runtime knows a run."""
+    return f"{node}-{entry.key[0]}-{entry.key[1]}"

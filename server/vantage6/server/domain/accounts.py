@@ -1,0 +1,258 @@
+"""Log-in and sessions of users and nodes, and the tokens of containers."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vantage6.common.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated
+from vantage6.server.domain.caller import Caller, ContainerCaller, NodeCaller, Resource, UserCaller
+from vantage6.server.domain.permissions import missing, require_user, rules_of
+from vantage6.server.domain.secrets import Passwords, Tokens, hash_token, now
+from vantage6.server.domain.states import OPEN
+from vantage6.server.store.tables import Node, Result, Session, Task, User
+
+if TYPE_CHECKING:
+    from vantage6.server.domain.throttle import Throttle
+    from vantage6.server.store.pages import Page, Slice
+    from vantage6.server.store.sql import Database, Store
+
+WRONG = "Wrong name, password or code."
+
+
+@dataclass(frozen=True)
+class Login:
+    """Tokens of one session; `kind` is "user" or "node"."""
+
+    kind: str
+    owner_id: int
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class AccountRules:
+    def __init__(self, database: Database, tokens: Tokens, passwords: Passwords, throttle: Throttle) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._passwords = passwords
+        self._throttle = throttle
+
+    # --- log-in
+
+    async def login_user(self, username: str, password: str, peer: str) -> Login:
+        """The same answer and the same work for an unknown name and a wrong password."""
+        account = f"user:{username.lower()}"
+        self._throttle.check(account, peer)
+        # Counted before the work is done: a hundred attempts at once are a hundred failures.
+        self._throttle.failed(account, peer)
+        async with self._database.read() as store:
+            user = await store.accounts.user_by_name(username)
+        good = await self._passwords.check(password, user.password_hash if user else None)
+        if user is None or not good:
+            raise Unauthenticated(WRONG)
+        self._throttle.succeeded(account, peer)
+        async with self._database.write() as store:
+            known = await store.accounts.user(user.id)
+            if known is None or known.password_hash != user.password_hash:
+                raise Unauthenticated(WRONG)
+            known.last_seen, known.ip = now(), peer
+            return await self._open(store, known, peer)
+
+    async def login_node(self, api_key: str, peer: str) -> Login:
+        self._throttle.check("", peer)
+        async with self._database.write() as store:
+            # Found by the hash of 256 random bits: how long a look-up takes tells nothing about them.
+            node = await store.parties.node_by_api_key(hash_token(api_key)) if api_key else None
+            if node is not None:
+                node.ip = peer
+                return await self._open(store, node, peer)
+        self._throttle.failed("", peer)
+        raise Unauthenticated("Api key is not recognised!")
+
+    async def _open(self, store: Store, owner: User | Node, peer: str) -> Login:
+        """Adds a session; it needs its id before its refresh token can be made."""
+        time = now()
+        await store.accounts.forget_sessions(time)
+        session = Session(
+            user_id=owner.id if isinstance(owner, User) else None,
+            node_id=owner.id if isinstance(owner, Node) else None,
+            refresh_hash=hash_token(self._tokens.refresh("new", owner.id, 0)),
+            created_at=time,
+            last_used_at=time,
+            expires_at=time + self._tokens.lifetimes.refresh,
+            ip=peer,
+        )
+        await store.accounts.add_session(session)
+        return self._renew(session, owner)
+
+    def _renew(self, session: Session, owner: User | Node) -> Login:
+        """New tokens for a session; the refresh token before is spent."""
+        kind = _kind(owner)
+        refresh = self._tokens.refresh(kind, owner.id, session.id)
+        session.refresh_hash = hash_token(refresh)
+        return Login(kind, owner.id, self._access(owner, session.id), refresh, self.access_seconds)
+
+    def _access(self, owner: User | Node, session_id: int) -> str:
+        roles = [role.name for role in owner.roles] if isinstance(owner, User) else []
+        return self._tokens.access(_kind(owner), owner.id, session_id, roles)
+
+    @property
+    def access_seconds(self) -> int:
+        return int(self._tokens.lifetimes.access.total_seconds())
+
+    async def refresh(self, token: str, peer: str) -> Login:
+        """Each refresh token is good once; a second use means that somebody has a copy, so both lose the session."""
+        claims = self._tokens.read(token, "refresh")
+        async with self._database.write() as store:
+            session = await store.accounts.session(claims["sid"])
+            login = None if session is None else await self._rotate(store, session, token, peer)
+        # Raised after the commit: the revocation has to last.
+        if login is None:
+            raise Unauthenticated("The session has ended; log in again.")
+        return login
+
+    async def _rotate(self, store: Store, session: Session, token: str, peer: str) -> Login | None:
+        if session.revoked or session.expires_at <= now():
+            return None
+        if not hmac.compare_digest(session.refresh_hash, hash_token(token)):
+            session.revoked = True
+            return None
+        owner = await _owner(store, session)
+        if owner is None:
+            return None
+        time = now()
+        session.last_used_at, session.ip = time, peer
+        session.expires_at = time + self._tokens.lifetimes.refresh
+        return self._renew(session, owner)
+
+    def renew_in_stream(self, node: NodeCaller) -> tuple[str, int]:
+        """A fresh access token for a connected node, and the seconds that it lasts."""
+        return self._tokens.access("node", node.id, node.session_id, []), self.access_seconds
+
+    # --- sessions
+
+    async def revoke(self, caller: Caller) -> None:
+        """Ends the caller's session."""
+        if not isinstance(caller, UserCaller | NodeCaller):
+            raise PermissionDenied("Only users and nodes have sessions.")
+        async with self._database.write() as store:
+            session = await store.accounts.session(caller.session_id)
+            if session is not None:
+                session.revoked = True
+
+    async def list_sessions(self, caller: Caller, page: Page) -> Slice[Session]:
+        user = require_user(caller)
+        async with self._database.read() as store:
+            return await store.accounts.sessions_of_user(user.id, now(), page)
+
+    async def delete_session(self, caller: Caller, session_id: int) -> None:
+        user = require_user(caller)
+        async with self._database.write() as store:
+            session = await store.accounts.session(session_id)
+            if session is None or session.user_id != user.id or session.revoked:
+                raise NotFound(f"You have no session with id {session_id}.")
+            session.revoked = True
+
+    # --- containers
+
+    def issue_container_token(self, result: Result, task: Task, node_id: int) -> str:
+        """For the run that is `result.epoch`; good until the result is final or assigned anew."""
+        return self._tokens.container(result.id, {
+            "type": "container", "node_id": node_id, "organization_id": result.organization_id,
+            "collaboration_id": task.collaboration_id, "task_id": task.id, "result_id": result.id,
+            "epoch": result.epoch, "image": task.image,
+        })  # fmt: skip
+
+    async def create_container_token(self, caller: Caller, result_id: int, task_id: int, image: str) -> str:
+        """As in 1.x, for a node that did not keep the one of the assignment."""
+        if not isinstance(caller, NodeCaller):
+            raise PermissionDenied("Only nodes may make tokens for containers.")
+        async with self._database.read() as store:
+            result, task = await _run_of(store, caller, result_id, task_id)
+        if result.state not in OPEN:
+            raise FailedPrecondition("The result is final; no container can run for it any more.")
+        if task.image != image:
+            raise FailedPrecondition(f"image: the task's image is '{task.image}'.", field="image")
+        return self.issue_container_token(result, task, caller.id)
+
+    # --- who is calling
+
+    async def identify(self, token: str) -> Caller:
+        claims = self._tokens.read(token, "access")
+        kind, _, _ = str(claims["sub"]).partition(":")
+        async with self._database.read() as store:
+            match kind:
+                case "user":
+                    return await _user(store, claims)
+                case "node":
+                    return await _node(store, claims)
+                case "container":
+                    return await _container(store, claims["identity"])
+        raise Unauthenticated("This is no token of this server.")
+
+
+def _kind(owner: User | Node) -> str:
+    return "user" if isinstance(owner, User) else "node"
+
+
+async def _owner(store: Store, session: Session) -> User | Node | None:
+    if session.user_id is not None:
+        return await store.accounts.user(session.user_id)
+    return None if session.node_id is None else await store.parties.node(session.node_id)
+
+
+async def _run_of(store: Store, node: NodeCaller, result_id: int, task_id: int) -> tuple[Result, Task]:
+    """The result, or the one of the task, if it is this node's to run (X02: organization and collaboration)."""
+    result = None
+    if result_id:
+        result = await store.results.get(result_id)
+    else:
+        of_task = await store.results.of_tasks([task_id])
+        result = next((row for row in of_task if row.organization_id == node.organization_id), None)
+    task = None if result is None else await store.tasks.get(result.task_id)
+    if result is None or task is None:
+        raise missing(Resource.RESULT, result_id or f"of task {task_id}")
+    if (result.organization_id, task.collaboration_id) != (node.organization_id, node.collaboration_id):
+        raise missing(Resource.RESULT, result_id)
+    return result, task
+
+
+def _check_session(session: Session) -> None:
+    if session.revoked or session.expires_at <= now():
+        raise Unauthenticated("The session has ended; log in again.")
+
+
+async def _user(store: Store, claims: dict[str, Any]) -> UserCaller:
+    found = await store.accounts.user_in_session(claims["identity"], claims["sid"])
+    if found is None:
+        raise Unauthenticated("The session has ended; log in again.")
+    user, session, collaborations = found
+    _check_session(session)
+    return UserCaller(user.id, user.username, user.organization_id, collaborations, session.id, rules_of(user.roles))
+
+
+async def _node(store: Store, claims: dict[str, Any]) -> NodeCaller:
+    found = await store.accounts.node_in_session(claims["identity"], claims["sid"])
+    if found is None:
+        raise Unauthenticated("The session has ended; log in again.")
+    node, session = found
+    _check_session(session)
+    return NodeCaller(node.id, node.name, node.organization_id, node.collaboration_id, session.id)
+
+
+async def _container(store: Store, identity: dict[str, Any]) -> ContainerCaller:
+    """A container's token ends with its run (X03)."""
+    result = await store.results.get(identity["result_id"])
+    if result is None or result.state not in OPEN or result.epoch != identity["epoch"]:
+        raise Unauthenticated("The run of this container has ended.")
+    return ContainerCaller(
+        result_id=result.id,
+        epoch=result.epoch,
+        task_id=result.task_id,
+        node_id=identity["node_id"],
+        organization_id=result.organization_id,
+        collaboration_id=identity["collaboration_id"],
+        image=identity["image"],
+    )

@@ -1,0 +1,61 @@
+"""Signals between the parts of a server, and between its replicas: never the truth, only «look again»."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from vantage6.api.v1 import event_pb2
+
+
+@dataclass(frozen=True)
+class Wake:
+    """There may be work for the node of an organization in a collaboration."""
+
+    organization_id: int
+    collaboration_id: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A run that a node may hold is no longer wanted."""
+
+    organization_id: int
+    collaboration_id: int
+    result_id: int
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Happened:
+    """An event; `parent_id` is the parent of the task that it is about, 0 for none."""
+
+    event: event_pb2.Event
+    task_id: int
+    parent_id: int
+
+
+Signal = Wake | Stop | Happened
+Handler = Callable[[Signal], None]
+
+
+class Bus(Protocol):
+    def publish(self, signal: Signal) -> None: ...
+
+    def subscribe(self, handler: Handler) -> None: ...
+
+
+class LocalBus:
+    """For one server process: calls the handlers at once."""
+
+    def __init__(self) -> None:
+        self._handlers: list[Handler] = []
+
+    def subscribe(self, handler: Handler) -> None:
+        self._handlers.append(handler)
+
+    def publish(self, signal: Signal) -> None:
+        for handler in self._handlers:
+            handler(signal)

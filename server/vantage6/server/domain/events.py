@@ -1,0 +1,173 @@
+"""The event log: written in the transaction that makes it true, pushed after the commit, replayed on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+
+from vantage6.api.v1 import event_pb2
+from vantage6.server.domain.bus import Bus, Happened, Signal
+from vantage6.server.store.sql import Database, Store
+from vantage6.server.store.tables import Event, Result, Task
+
+REPLAY_PAGE = 500
+BACKLOG = 1_000
+"""Events kept in memory for one slow watcher; beyond that it reads the log again."""
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def record_task(store: Store, bus: Bus, task: Task, *, complete: bool) -> None:
+    kind = event_pb2.TaskEvent(task_id=task.id, parent_id=task.parent_id or 0, complete=complete)
+    kind.state = task.state  # type: ignore[assignment]  # Same numbers, see states.py.
+    _record(store, bus, task, event_pb2.Event(task=kind))
+
+
+def record_result(store: Store, bus: Bus, task: Task, result: Result) -> None:
+    kind = event_pb2.ResultEvent(
+        result_id=result.id,
+        task_id=task.id,
+        organization_id=result.organization_id,
+        reason=result.reason,
+        message=result.message,
+    )
+    kind.state = result.state  # type: ignore[assignment]
+    _record(store, bus, task, event_pb2.Event(result=kind))
+
+
+def _record(store: Store, bus: Bus, task: Task, event: event_pb2.Event) -> None:
+    event.collaboration_id = task.collaboration_id
+    row = Event(time=now(), collaboration_id=task.collaboration_id, task_id=task.id, parent_id=task.parent_id, body=b"")
+    event.time.FromDatetime(row.time)
+    row.body = event.SerializeToString()
+    store.events.add(row)
+    task_id, parent_id = task.id, task.parent_id or 0
+
+    def tell() -> None:
+        event.id = row.id
+        bus.publish(Happened(event, task_id, parent_id))
+
+    store.after_commit(tell)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What is watched: one task with its children, or collaborations (None: all of them)."""
+
+    task_id: int | None = None
+    collaboration_ids: frozenset[int] | None = None
+
+    def covers(self, happened: Happened) -> bool:
+        if self.task_id is not None:
+            return self.task_id in (happened.task_id, happened.parent_id)
+        return self.collaboration_ids is None or happened.event.collaboration_id in self.collaboration_ids
+
+
+class Watch:
+    """One watcher's place in the queue."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.overrun = False
+        self._events: deque[event_pb2.Event] = deque()
+        self._news = asyncio.Event()
+
+    def push(self, event: event_pb2.Event) -> None:
+        if len(self._events) >= BACKLOG:
+            self._events.clear()
+            self.overrun = True
+        self._events.append(event)
+        self._news.set()
+
+    async def take(self) -> list[event_pb2.Event]:
+        """Waits for at least one event and takes all that are there."""
+        await self._news.wait()
+        self._news.clear()
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+
+class EventHub:
+    """Hands events to those who watch."""
+
+    def __init__(self, database: Database, bus: Bus) -> None:
+        self._database = database
+        self._by_task: defaultdict[int, set[Watch]] = defaultdict(set)
+        self._others: set[Watch] = set()
+        bus.subscribe(self._on_signal)
+
+    def _on_signal(self, signal: Signal) -> None:
+        if not isinstance(signal, Happened):
+            return
+        watches: Collection[Watch] = self._others
+        for task_id in {signal.task_id, signal.parent_id} & self._by_task.keys():
+            watches = {*watches, *self._by_task[task_id]}
+        for watch in watches:
+            if watch.topic.covers(signal):
+                watch.push(signal.event)
+
+    def open(self, topic: Topic) -> Watch:
+        """Registers a watch; from here on nothing is missed."""
+        watch = Watch(topic)
+        self._place(topic).add(watch)
+        return watch
+
+    def close(self, watch: Watch) -> None:
+        self._place(watch.topic).discard(watch)
+        if watch.topic.task_id is not None and not self._by_task[watch.topic.task_id]:
+            del self._by_task[watch.topic.task_id]
+
+    def _place(self, topic: Topic) -> set[Watch]:
+        return self._others if topic.task_id is None else self._by_task[topic.task_id]
+
+    async def follow(self, watch: Watch, after_id: int | None) -> AsyncIterator[event_pb2.Event]:
+        """Yields what the log has after `after_id` (None: nothing of it), then what happens; ends for one task."""
+        if after_id is None:
+            after_id = await self._start(watch.topic)
+        async for event in self._replay(watch.topic, after_id):
+            after_id = event.id
+            yield event
+            if _ends(watch.topic, event):
+                return
+        while True:
+            events = await watch.take()
+            if watch.overrun:
+                watch.overrun = False
+                events = [event async for event in self._replay(watch.topic, after_id)]
+            for event in events:
+                if event.id and event.id <= after_id:
+                    continue
+                after_id = event.id or after_id
+                yield event
+                if _ends(watch.topic, event):
+                    return
+
+    async def _start(self, topic: Topic) -> int:
+        if topic.task_id is not None:
+            return 0
+        async with self._database.read() as store:
+            return await store.events.last_id()
+
+    async def _replay(self, topic: Topic, after_id: int) -> AsyncIterator[event_pb2.Event]:
+        while True:
+            async with self._database.read() as store:
+                if topic.task_id is not None:
+                    rows = await store.events.of_task(topic.task_id, after_id, REPLAY_PAGE)
+                else:
+                    rows = await store.events.of_collaborations(topic.collaboration_ids, after_id, REPLAY_PAGE)
+            for row in rows:
+                event = event_pb2.Event.FromString(row.body)
+                event.id = after_id = row.id
+                yield event
+            if len(rows) < REPLAY_PAGE:
+                return
+
+
+def _ends(topic: Topic, event: event_pb2.Event) -> bool:
+    return event.HasField("task") and event.task.complete and event.task.task_id == topic.task_id

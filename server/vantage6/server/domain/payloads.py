@@ -1,0 +1,204 @@
+"""Uploads and downloads of what is too large for a message: who may, and whether the bytes are what was announced."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+
+from vantage6.common.envelope import looks_sealed
+from vantage6.common.errors import (
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    NotSealed,
+    OutOfRange,
+    PermissionDenied,
+)
+from vantage6.server.domain import permissions
+from vantage6.server.domain.caller import (
+    Anonymous,
+    Caller,
+    ContainerCaller,
+    NodeCaller,
+    Operation,
+    Resource,
+    UserCaller,
+)
+from vantage6.server.domain.events import now
+from vantage6.server.domain.states import FINAL, ResultState
+from vantage6.server.store.blobs import PART, Blobs
+from vantage6.server.store.sql import Database, Store
+from vantage6.server.store.tables import Payload
+
+MAX_SIZE = 1 << 40
+HEAD = 4096
+"""Bytes that tell whether content is sealed."""
+
+
+class PayloadDesk:
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    async def announce(
+        self, caller: Caller, collaboration_id: int, size: int, sha256: bytes, result_id: int, key: str
+    ) -> Payload:
+        """Makes room for an upload; the same key gives the same payload again."""
+        if not 0 < size <= MAX_SIZE:
+            raise InvalidArgument(f"size: between 1 and {MAX_SIZE} bytes", field="size")
+        if len(sha256) != hashlib.sha256().digest_size:
+            raise InvalidArgument("sha256: 32 bytes", field="sha256")
+        if len(key) > 64:
+            raise InvalidArgument("idempotency_key: at most 64 characters", field="idempotency_key")
+        async with self._database.write() as store:
+            await _require_upload(store, caller, collaboration_id, result_id)
+            if key and (known := await store.payloads.by_key(caller.key, key)):
+                if (known.size, known.sha256) != (size, sha256):
+                    raise FailedPrecondition("idempotency_key: it was used for another payload; choose a new one")
+                return known
+            payload = Payload(
+                id=secrets.token_urlsafe(18),
+                collaboration_id=collaboration_id,
+                creator=caller.key,
+                idempotency_key=key or None,
+                result_id=result_id or None,
+                size=size,
+                sha256=sha256,
+                created_at=now(),
+            )
+            store.payloads.add(payload)
+        return payload
+
+    async def append(self, caller: Caller, payload_id: str, offset: int, pieces: AsyncIterator[bytes]) -> Payload:
+        """Stores pieces from `offset` on; whole parts stay stored if the stream breaks off."""
+        payload = await self._own(caller, payload_id)
+        if payload.complete:
+            raise FailedPrecondition("the upload is complete")
+        if offset != payload.received:
+            raise OutOfRange(f"offset: go on at {payload.received}", received=payload.received)
+        digest = hashlib.sha256() if offset == 0 else None
+        buffer = bytearray()
+        async for piece in pieces:
+            buffer += piece
+            if digest:
+                digest.update(piece)
+            if payload.received + len(buffer) > payload.size:
+                raise InvalidArgument(f"more than the announced {payload.size} bytes", field="size")
+            while len(buffer) >= PART:
+                await self._store_part(payload, bytes(buffer[:PART]))
+                del buffer[:PART]
+        if buffer and payload.received + len(buffer) == payload.size:
+            await self._store_part(payload, bytes(buffer))
+        if payload.received == payload.size:
+            await self._complete(payload, digest.digest() if digest else None)
+        return payload
+
+    async def _store_part(self, payload: Payload, data: bytes) -> None:
+        await self._blobs.write_part(payload.id, payload.received // PART, data)
+        await self._update(payload, received=payload.received + len(data))
+
+    async def _complete(self, payload: Payload, digest: bytes | None) -> None:
+        if (digest or await self._blobs.digest(payload.id, payload.size)) != payload.sha256:
+            await self._discard(payload)
+            raise DataLoss("the bytes are not those of the announced SHA-256; the upload was discarded")
+        async with self._database.read() as store:
+            collaboration = await store.parties.collaboration(payload.collaboration_id)
+        encrypted = collaboration is None or collaboration.encrypted
+        if looks_sealed(await self._blobs.head(payload.id, min(HEAD, payload.size))) != encrypted:
+            await self._discard(payload)
+            raise NotSealed(f"the payload is {'not ' if encrypted else ''}sealed, which this collaboration forbids")
+        await self._update(payload, complete=True)
+
+    async def _update(self, payload: Payload, **values: object) -> None:
+        async with self._database.write() as store:
+            row = await store.payloads.get(payload.id)
+            if row is None:
+                raise NotFound("the payload was deleted meanwhile")
+            for name, value in values.items():
+                setattr(row, name, value)
+                setattr(payload, name, value)
+
+    async def _discard(self, payload: Payload) -> None:
+        async with self._database.write() as store:
+            if row := await store.payloads.get(payload.id):
+                await store.payloads.delete(row)
+        await self._blobs.delete(payload.id, payload.size)
+
+    async def _own(self, caller: Caller, payload_id: str) -> Payload:
+        async with self._database.read() as store:
+            payload = await store.payloads.get(payload_id)
+        if payload is None or payload.creator != caller.key:
+            raise NotFound(f"you have announced no payload {payload_id!r}")
+        return payload
+
+    async def get(self, caller: Caller, payload_id: str) -> Payload:
+        """The payload, for its creator and for those that may see what it belongs to."""
+        async with self._database.read() as store:
+            payload = await store.payloads.get(payload_id)
+            if payload is None or not await _may_read(store, caller, payload):
+                raise NotFound(f"there is no payload {payload_id!r} that you may see")
+        return payload
+
+    async def read(self, caller: Caller, payload_id: str, offset: int) -> AsyncIterator[bytes]:
+        payload = await self.get(caller, payload_id)
+        if not payload.complete:
+            raise FailedPrecondition("the upload is not complete")
+        if not 0 <= offset <= payload.size:
+            raise OutOfRange(f"offset: between 0 and {payload.size}")
+        async for piece in self._blobs.read(payload.id, payload.size, offset):
+            yield piece
+
+    async def delete(self, caller: Caller, payload_id: str) -> None:
+        payload = await self._own(caller, payload_id)
+        async with self._database.write() as store:
+            if await store.payloads.uses(payload_id):
+                raise FailedPrecondition("a task uses this payload; delete the task")
+            if row := await store.payloads.get(payload_id):
+                await store.payloads.delete(row)
+        await self._blobs.delete(payload.id, payload.size)
+
+
+async def _require_upload(store: Store, caller: Caller, collaboration_id: int, result_id: int) -> None:
+    if isinstance(caller, NodeCaller):
+        result = await store.results.get(result_id)
+        task = await store.tasks.get(result.task_id) if result else None
+        if result is None or task is None or caller.organization_id != result.organization_id:
+            raise NotFound(f"result_id: result {result_id} is not assigned to this node")
+        if task.collaboration_id != collaboration_id or caller.collaboration_id != collaboration_id:
+            raise NotFound(f"result_id: result {result_id} is not of collaboration {collaboration_id}")
+        if ResultState(result.state) in FINAL:
+            raise FailedPrecondition("the result is final")
+        return
+    if result_id:
+        raise PermissionDenied("result_id: outputs are uploaded by nodes")
+    if isinstance(caller, ContainerCaller):
+        if caller.collaboration_id != collaboration_id:
+            raise NotFound(f"there is no collaboration {collaboration_id} that you may see")
+        return
+    if isinstance(caller, Anonymous) or collaboration_id not in caller.collaboration_ids:
+        raise NotFound(f"there is no collaboration {collaboration_id} that you may see")
+    permissions.require(
+        caller,
+        Resource.TASK,
+        Operation.CREATE,
+        own=True,
+        organization_id=caller.organization_id,
+        collaboration_ids=[collaboration_id],
+    )
+
+
+async def _may_read(store: Store, caller: Caller, payload: Payload) -> bool:
+    if payload.creator == caller.key:
+        return True
+    if not isinstance(caller, UserCaller | NodeCaller | ContainerCaller):
+        return False
+    sight = permissions.task_sight(caller, Resource.RESULT)
+    for _, result, task in await store.payloads.uses(payload.id):
+        if isinstance(caller, NodeCaller):
+            if (caller.organization_id, caller.collaboration_id) == (result.organization_id, task.collaboration_id):
+                return True
+        elif await store.tasks.visible(task.id, sight):
+            return True
+    return False

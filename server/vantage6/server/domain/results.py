@@ -1,0 +1,109 @@
+"""What happens to results: reports of nodes, each accepted exactly once; losses, retries, cancellation, quorum."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from vantage6.server.domain.bus import Bus, Stop
+from vantage6.server.domain.events import now, record_result, record_task
+from vantage6.server.domain.states import (
+    ACTIVE,
+    FINAL,
+    MOVES,
+    OPEN,
+    TASK_FINAL,
+    ResultState,
+    TaskState,
+    task_state,
+)
+from vantage6.server.store.sql import Store
+from vantage6.server.store.tables import Result, Task
+
+
+def move(
+    store: Store, bus: Bus, task: Task, result: Result, state: ResultState, reason: str = "", message: str = ""
+) -> None:
+    """Moves a result by the table and records it; a move that the table lacks is a defect and raises."""
+    current = ResultState(result.state)
+    if state not in MOVES[current]:
+        raise AssertionError(f"result {result.id}: no move from {current.name} to {state.name}")
+    result.state = state
+    result.reason = reason
+    result.message = message
+    if state is ResultState.PENDING:
+        result.assigned_at = result.started_at = None
+    if state in FINAL:
+        result.finished_at = result.finished_at or now()
+    record_result(store, bus, task, result)
+
+
+def lose(store: Store, bus: Bus, task: Task, result: Result, why: str) -> None:
+    """A run vanished with its node: tried again as often as the task allows, else final."""
+    result.losses += 1
+    if result.losses <= task.retries:
+        move(store, bus, task, result, ResultState.PENDING, "LOST", f"{why}; try {result.losses} of {task.retries}")
+        return
+    move(store, bus, task, result, ResultState.LOST, "LOST", f"{why}; not tried again after {task.retries} retries")
+
+
+def stop(store: Store, bus: Bus, task: Task, result: Result, state: ResultState, reason: str, message: str) -> None:
+    """Ends a result from the server's side at once; a node that holds it is told, now or when it comes back."""
+    held = ResultState(result.state) in ACTIVE
+    epoch = result.epoch
+    # Whatever the node still says of this assignment is too late from here on.
+    result.epoch += 1
+    move(store, bus, task, result, state, reason, message)
+    if held:
+        order = Stop(result.organization_id, task.collaboration_id, result.id, epoch, reason)
+        store.after_commit(lambda: bus.publish(order))
+
+
+async def settle(store: Store, bus: Bus, tasks: Iterable[Task]) -> None:
+    """Derives the states of tasks whose results moved; a task that is final ends what is left of it."""
+    by_id = {task.id: task for task in tasks if TaskState(task.state) not in TASK_FINAL}
+    if not by_id:
+        return
+    await store.flush()
+    counts = await store.results.counts(by_id.keys())
+    finished: list[Task] = []
+    for task_id, task in by_id.items():
+        state = task_state(counts[task_id], task.min_results)
+        if state == task.state:
+            continue
+        task.state = state
+        if state not in TASK_FINAL:
+            record_task(store, bus, task, complete=False)
+            continue
+        task.finished_at = now()
+        finished.append(task)
+    surplus = [task for task in finished if any(counts[task.id].get(state) for state in OPEN)]
+    if surplus:
+        await stop_open(store, bus, surplus, ResultState.CANCELLED, "QUORUM", "enough other sites had answered")
+    for task in finished:
+        record_task(store, bus, task, complete=True)
+    if finished:
+        await _cancel_children(store, bus, [task.id for task in finished])
+
+
+async def stop_open(
+    store: Store, bus: Bus, tasks: Collection[Task], state: ResultState, reason: str, message: str
+) -> None:
+    """Ends all open results of some tasks."""
+    by_id = {task.id: task for task in tasks}
+    for result in await store.results.of_tasks(by_id.keys(), OPEN):
+        stop(store, bus, by_id[result.task_id], result, state, reason, message)
+
+
+async def cancel_family(store: Store, bus: Bus, task_id: int, reason: str, message: str) -> None:
+    """Cancels what is open of a task and of all that it led to."""
+    family = list((await store.tasks.by_ids(await store.tasks.descendant_ids(task_id))).values())
+    await stop_open(store, bus, family, ResultState.CANCELLED, reason, message)
+    await settle(store, bus, family)
+
+
+async def _cancel_children(store: Store, bus: Bus, task_ids: Collection[int]) -> None:
+    """Nobody waits any more for the subtasks of a task that has ended."""
+    children = [child for ids in (await store.tasks.child_ids(task_ids)).values() for child in ids]
+    for child in (await store.tasks.by_ids(children)).values() if children else ():
+        if TaskState(child.state) not in TASK_FINAL:
+            await cancel_family(store, bus, child.id, "PARENT_ENDED", "the run that asked for it has ended")

@@ -1,0 +1,195 @@
+"""Passwords, API keys and tokens: made, hashed, checked. Nothing here knows of users or rows."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hashlib
+import os
+import secrets
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jwt
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from vantage6.common.errors import InvalidArgument, Unauthenticated
+
+SHORTEST_SECRET = 32
+SHORTEST_PASSWORD = 8
+LONGEST_PASSWORD = 256
+ALGORITHM = "HS256"
+
+# Refused in any spelling; NIST 800-63B asks for length and for such a list, and for no rules of composition.
+_COMMON = frozenset(
+    [
+        "password",
+        "passw0rd",
+        "password1",
+        "password123",
+        "12345678",
+        "123456789",
+        "1234567890",
+        "qwertyui",
+        "qwertyuiop",
+        "qwerty123",
+        "iloveyou",
+        "sunshine",
+        "princess",
+        "football",
+        "baseball",
+        "superman",
+        "trustno1",
+        "letmein1",
+        "welcome1",
+        "vantage6",
+        "administrator",
+        "changeme",
+        "11111111",
+        "00000000",
+        "abcdefgh",
+        "abcd1234",
+        "1q2w3e4r",
+        "1qaz2wsx",
+    ]
+)
+
+
+class WeakSecretError(Exception):
+    """The configured secret of the tokens could be guessed."""
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def new_secret() -> str:
+    """256 bits from the system's random source, for API keys and generated passwords (GHSA-m3mq-f375-5vgh)."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_token(token: str) -> str:
+    """For secrets of 256 random bits, which nobody can guess: a plain hash is enough, and can be looked up."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def check_password_strength(password: str, *own_words: str) -> None:
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        limits = f"between {SHORTEST_PASSWORD} and {LONGEST_PASSWORD}"
+        raise InvalidArgument(f"password: must have {limits} characters.", field="password")
+    if password.lower() in _COMMON | {word.lower() for word in own_words}:
+        raise InvalidArgument("password: this one is too easy to guess; choose another.", field="password")
+
+
+class Passwords:
+    """Argon2id, off the event loop and on few threads: a flood of log-ins must not slow everybody down."""
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
+        self._hasher = hasher or PasswordHasher()
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
+        # Checked for users that do not exist, so that the answer takes as long (CVE-2024-21671).
+        self._nobody = self._hasher.hash(new_secret())
+
+    async def hash(self, password: str) -> str:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._hasher.hash, password)
+
+    async def check(self, password: str, password_hash: str | None) -> bool:
+        """Does the same work whether there is a hash or not."""
+        known = password_hash or self._nobody
+        matches = await asyncio.get_running_loop().run_in_executor(self._threads, self._matches, password, known)
+        return matches and password_hash is not None
+
+    def _matches(self, password: str, password_hash: str) -> bool:
+        try:
+            return self._hasher.verify(password_hash, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+
+def load_secret(path: Path) -> str:
+    """The key that signs the tokens; made at the first start, readable by the server's user alone."""
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        secret = secrets.token_hex(64)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(secret + "\n")
+        return secret
+    if path.stat().st_mode & 0o077:
+        raise WeakSecretError(f"{path.name} can be read by others; run: chmod 600 on it")
+    check_secret(secret)
+    return secret
+
+
+def check_secret(secret: str) -> None:
+    """Refuses what is short, repetitive, or a UUID (version 1 is clock and hardware address, no secret)."""
+    try:
+        uuid.UUID(secret)
+    except ValueError:
+        if len(secret) >= SHORTEST_SECRET and len(set(secret)) >= SHORTEST_SECRET // 3:
+            return
+    raise WeakSecretError(
+        "the token secret is weak; let the server make one (delete the file), or use 64 random characters"
+    )
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    access: dt.timedelta = dt.timedelta(minutes=30)
+    refresh: dt.timedelta = dt.timedelta(days=30)
+    # An upper bound: it ends with the run.
+    container: dt.timedelta = dt.timedelta(days=7)
+
+
+class Tokens:
+    """Signed claims. `identity` stands beside `sub`, because that is where programs for 1.x look."""
+
+    def __init__(self, secret: str, lifetimes: Lifetimes | None = None) -> None:
+        check_secret(secret)
+        self._secret = secret
+        self.lifetimes = lifetimes or Lifetimes()
+
+    def access(self, kind: str, owner_id: int, session_id: int, roles: list[str]) -> str:
+        return self._sign(
+            self.lifetimes.access, type="access", sub=f"{kind}:{owner_id}", identity=owner_id, sid=session_id,
+            fresh=False, user_claims={"type": kind, "roles": roles},
+        )  # fmt: skip
+
+    def refresh(self, kind: str, owner_id: int, session_id: int) -> str:
+        return self._sign(
+            self.lifetimes.refresh, type="refresh", sub=f"{kind}:{owner_id}", identity=owner_id, sid=session_id
+        )
+
+    def container(self, result_id: int, identity: dict[str, object]) -> str:
+        return self._sign(
+            self.lifetimes.container, type="access", sub=f"container:{result_id}", identity=identity, fresh=False,
+            user_claims={"type": "container", "roles": []},
+        )  # fmt: skip
+
+    def read(self, token: str, kind: str) -> dict[str, Any]:
+        """Claims of a token of type `kind` that was signed here and has not expired."""
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token, self._secret, algorithms=[ALGORITHM], options={"require": ["exp", "sub", "jti"]}
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise Unauthenticated("The token has expired; log in or refresh it.") from error
+        except jwt.InvalidTokenError as error:
+            raise Unauthenticated("This is no token of this server.") from error
+        if claims.get("type") != kind:
+            raise Unauthenticated(f"This is no {kind} token.")
+        return claims
+
+    def _sign(self, lifetime: dt.timedelta, **claims: object) -> str:
+        issued = now()
+        times = {"iat": issued, "nbf": issued, "exp": issued + lifetime}
+        return jwt.encode({**times, "jti": secrets.token_hex(16), **claims}, self._secret, algorithm=ALGORITHM)

@@ -1,0 +1,33 @@
+"""Failure → gRPC status, after every handler. No text of an unexpected exception reaches a caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+
+from vantage6.common.errors import Internal, Vantage6Error, to_metadata
+from vantage6.server.interceptors.wrapping import Enclosing
+
+log = structlog.get_logger(__name__)
+
+
+def errors() -> Enclosing:
+    return Enclosing(_around)
+
+
+@asynccontextmanager
+async def _around(method: str, context: Any) -> AsyncIterator[None]:
+    try:
+        yield
+    except Vantage6Error as error:
+        await context.abort(error.status, error.message, to_metadata(error))
+    except (grpc.aio.AbortError, grpc.RpcError):
+        raise
+    except Exception:
+        log.exception("call failed", method=method)
+        defect = Internal("The server failed at this; its log knows more.")
+        await context.abort(defect.status, defect.message, to_metadata(defect))

@@ -1,0 +1,87 @@
+"""PayloadService: large contents, in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.api import httpbody_pb2
+
+from vantage6.api.v1 import payload_pb2, payload_pb2_grpc
+from vantage6.common.chunks import CHUNK
+from vantage6.common.errors import InvalidArgument
+from vantage6.server.domain.caller import current_call
+from vantage6.server.domain.payloads import PayloadDesk
+from vantage6.server.store.tables import Payload
+
+OCTETS = "application/octet-stream"
+
+
+class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
+    def __init__(self, desk: PayloadDesk) -> None:
+        self._desk = desk
+
+    async def CreatePayload(self, request: payload_pb2.CreatePayloadRequest, context: Any) -> payload_pb2.Payload:
+        payload = await self._desk.announce(
+            current_call().caller,
+            request.collaboration_id,
+            _whole(request.size, "size"),
+            request.sha256,
+            request.result_id,
+            request.idempotency_key,
+        )
+        return payload_message(payload)
+
+    async def WritePayload(
+        self, request_iterator: AsyncIterator[payload_pb2.WritePayloadRequest], context: Any
+    ) -> payload_pb2.Payload:
+        messages = aiter(request_iterator)
+        first = await anext(messages, None)
+        if first is None:
+            raise InvalidArgument("id: the stream holds no message", field="id")
+        offset = _whole(first.offset, "offset")
+        pieces = _pieces(first, messages)
+        return payload_message(await self._desk.append(current_call().caller, first.id, offset, pieces))
+
+    async def GetPayload(self, request: payload_pb2.GetPayloadRequest, context: Any) -> payload_pb2.Payload:
+        return payload_message(await self._desk.get(current_call().caller, request.id))
+
+    async def ReadPayload(
+        self, request: payload_pb2.ReadPayloadRequest, context: Any
+    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        offset = _whole(request.offset, "offset")
+        async for piece in self._desk.read(current_call().caller, request.id, offset):
+            for start in range(0, len(piece), CHUNK):
+                yield httpbody_pb2.HttpBody(content_type=OCTETS, data=piece[start : start + CHUNK])
+
+    async def DeletePayload(
+        self, request: payload_pb2.DeletePayloadRequest, context: Any
+    ) -> payload_pb2.DeletePayloadResponse:
+        await self._desk.delete(current_call().caller, request.id)
+        return payload_pb2.DeletePayloadResponse(msg=f"payload {request.id} deleted")
+
+
+async def _pieces(
+    first: payload_pb2.WritePayloadRequest, rest: AsyncIterator[payload_pb2.WritePayloadRequest]
+) -> AsyncIterator[bytes]:
+    yield first.content.data
+    async for message in rest:
+        yield message.content.data
+
+
+def _whole(number: float, field: str) -> int:
+    if not number.is_integer() or number < 0:
+        raise InvalidArgument(f"{field}: a whole number of bytes", field=field)
+    return int(number)
+
+
+def payload_message(payload: Payload) -> payload_pb2.Payload:
+    message = payload_pb2.Payload(
+        id=payload.id,
+        size=payload.size,
+        received=payload.received,
+        complete=payload.complete,
+        sha256=payload.sha256,
+    )
+    message.create_time.FromDatetime(payload.created_at)
+    return message

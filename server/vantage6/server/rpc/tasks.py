@@ -1,0 +1,103 @@
+"""TaskService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from vantage6.api.v1 import result_pb2, task_pb2, task_pb2_grpc
+from vantage6.server.domain import tasks
+from vantage6.server.domain.bus import Bus
+from vantage6.server.domain.caller import Resource, current_call
+from vantage6.server.domain.permissions import task_sight
+from vantage6.server.domain.states import OPEN_TASK_STATES, TaskState
+from vantage6.server.rpc.convert_tasks import task_message
+from vantage6.server.rpc.filters import include, performer_of, states_named
+from vantage6.server.rpc.pages import page_of, send_page_metadata
+from vantage6.server.rpc.results import result_messages
+from vantage6.server.rpc.streaming import in_portions
+from vantage6.server.store.blobs import Blobs
+from vantage6.server.store.results import ResultFilter
+from vantage6.server.store.sql import Database, Store
+from vantage6.server.store.tables import Task
+from vantage6.server.store.tasks import TaskFilter
+
+
+class TaskServicer(task_pb2_grpc.TaskServiceServicer):
+    def __init__(self, database: Database, bus: Bus, blobs: Blobs) -> None:
+        self._database = database
+        self._bus = bus
+        self._blobs = blobs
+
+    async def GetTask(self, request: task_pb2.GetTaskRequest, context: Any) -> task_pb2.Task:
+        embed = include(request, "results")
+        async with self._database.read() as store:
+            task = await tasks.visible(store, current_call().caller, request.id)
+            return (await task_messages(store, [task], embed=embed))[0]
+
+    async def ListTasks(self, request: task_pb2.ListTasksRequest, context: Any) -> AsyncIterator[task_pb2.Task]:
+        embed, page = include(request, "results"), page_of(request)
+        async with self._database.read() as store:
+            wanted = TaskFilter(
+                task_sight(current_call().caller, Resource.TASK),
+                collaboration_id=request.collaboration_id if request.HasField("collaboration_id") else None,
+                performer=await performer_of(store, request),
+                parent_id=request.parent_id if request.HasField("parent_id") else None,
+                run_id=request.run_id if request.HasField("run_id") else None,
+                states=states_named(request, TaskState, OPEN_TASK_STATES),
+                name=request.name if request.HasField("name") else None,
+            )
+            total = await store.tasks.count(wanted) if page.size else None
+            await send_page_metadata(context, page, total)
+            async for rows in in_portions(store.tasks.find, wanted, page):
+                for message in await task_messages(store, rows, embed=embed):
+                    yield message
+
+    async def CreateTask(self, request: task_pb2.CreateTaskRequest, context: Any) -> task_pb2.Task:
+        async with self._database.write() as store:
+            task = await tasks.create(store, self._bus, current_call().caller, request)
+            await store.flush()
+            return (await task_messages(store, [task]))[0]
+
+    async def CancelTask(self, request: task_pb2.CancelTaskRequest, context: Any) -> task_pb2.Task:
+        async with self._database.write() as store:
+            task = await tasks.cancel(store, self._bus, current_call().caller, request.id)
+            await store.flush()
+            return (await task_messages(store, [task]))[0]
+
+    async def DeleteTask(self, request: task_pb2.DeleteTaskRequest, context: Any) -> task_pb2.DeleteTaskResponse:
+        async with self._database.write() as store:
+            payloads = await tasks.delete(store, self._bus, current_call().caller, request.id)
+        for payload in payloads:
+            await self._blobs.delete(payload.id, payload.size)
+        return task_pb2.DeleteTaskResponse(msg=f"task {request.id} deleted, with its children and results")
+
+    async def ListTaskResults(
+        self, request: task_pb2.ListTaskResultsRequest, context: Any
+    ) -> AsyncIterator[result_pb2.Result]:
+        page, caller = page_of(request), current_call().caller
+        async with self._database.read() as store:
+            task = await tasks.visible(store, caller, request.task_id)
+            wanted = ResultFilter(task_sight(caller, Resource.RESULT), task_id=task.id)
+            total = await store.results.count(wanted) if page.size else None
+            await send_page_metadata(context, page, total)
+            async for rows in in_portions(store.results.find, wanted, page):
+                for message in await result_messages(store, rows, contents=request.include_content, plain_ids=True):
+                    yield message
+
+
+async def task_messages(store: Store, rows: Sequence[Task], *, embed: bool = False) -> list[task_pb2.Task]:
+    """Messages for rows, with a constant number of queries; links cost a gRPC caller nothing."""
+    if not current_call().rest:
+        return [task_message(row) for row in rows]
+    ids = [row.id for row in rows]
+    children = await store.tasks.child_ids(ids)
+    if not embed:
+        results = await store.results.ids_of_tasks(ids)
+        return [task_message(row, results.get(row.id, ()), children.get(row.id, ())) for row in rows]
+    of_task: dict[int, list[result_pb2.Result]] = {task_id: [] for task_id in ids}
+    found = await store.results.of_tasks(ids)
+    for row, message in zip(found, await result_messages(store, found, plain_ids=True), strict=True):
+        message.ClearField("task")
+        of_task[row.task_id].append(message)
+    return [task_message(row, (), children.get(row.id, ()), results=of_task[row.id]) for row in rows]

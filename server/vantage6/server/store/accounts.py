@@ -1,0 +1,196 @@
+"""Users, roles, sessions, and the memory of creating calls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, true, update
+
+from vantage6.common.errors import AlreadyExists
+from vantage6.server.store.pages import Page, Slice, Visibility, fetch
+from vantage6.server.store.parties import WHOLE, add_row
+from vantage6.server.store.tables import Idempotency, Member, Node, Role, Row, Session, User, UserRole
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+R = TypeVar("R", bound=Row)
+
+
+class Accounts:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    # --- users
+
+    async def user(self, user_id: int) -> User | None:
+        return await self._session.get(User, user_id)
+
+    async def user_by_name(self, username: str) -> User | None:
+        return await self._one(select(User).where(User.username == username))
+
+    async def user_by_email(self, email: str) -> User | None:
+        return await self._one(select(User).where(User.email == email.lower()))
+
+    async def list_users(
+        self,
+        visible: Visibility,
+        page: Page = WHOLE,
+        *,
+        organization_id: int | None = None,
+        username: str | None = None,
+    ) -> Slice[User]:
+        query = select(User).where(_users_seen(visible))
+        if organization_id is not None:
+            query = query.where(User.organization_id == organization_id)
+        if username is not None:
+            query = query.where(User.username == username)
+        return await fetch(self._session, query, User.id, page)
+
+    async def usernames(self, ids: Collection[int]) -> dict[int, str]:
+        rows = await self._session.execute(select(User.id, User.username).where(User.id.in_(ids)))
+        return {user_id: username for user_id, username in rows}  # noqa: C416  # Typed, unlike dict().
+
+    async def user_ids_of_each(self, organization_ids: Collection[int]) -> dict[int, list[int]]:
+        """Organization id to the ids of its users."""
+        query = (
+            select(User.organization_id, User.id).where(User.organization_id.in_(organization_ids)).order_by(User.id)
+        )
+        found: dict[int, list[int]] = defaultdict(list)
+        for organization_id, user_id in await self._session.execute(query):
+            if organization_id is not None:
+                found[organization_id].append(user_id)
+        return found
+
+    async def user_ids_with_role(self, role_ids: Collection[int]) -> dict[int, list[int]]:
+        """Role id to the ids of the users that hold it."""
+        query = select(UserRole).where(UserRole.role_id.in_(role_ids)).order_by(UserRole.user_id)
+        found: dict[int, list[int]] = defaultdict(list)
+        for row in await self._session.scalars(query):
+            found[row.role_id].append(row.user_id)
+        return found
+
+    async def add_user(self, row: User) -> User:
+        return await add_row(self._session, row, "The user name or the email address is taken.")
+
+    async def delete_user(self, row: User) -> None:
+        await self._session.execute(delete(User).where(User.id == row.id))
+
+    async def count_users(self) -> int:
+        return await self._session.scalar(select(func.count()).select_from(User)) or 0
+
+    # --- roles
+
+    async def role(self, role_id: int) -> Role | None:
+        return await self._session.get(Role, role_id)
+
+    async def list_roles(
+        self, visible: Visibility, page: Page = WHOLE, *, organization_id: int | None = None
+    ) -> Slice[Role]:
+        """Default roles are seen by everybody."""
+        query = select(Role).where(_roles_seen(visible))
+        if organization_id is not None:
+            query = query.where(Role.organization_id == organization_id)
+        return await fetch(self._session, query, Role.id, page)
+
+    async def default_roles(self) -> dict[str, Role]:
+        rows = await self._session.scalars(select(Role).where(Role.organization_id.is_(None)))
+        return {row.name: row for row in rows}
+
+    async def roles_by_name(self, names: Collection[str], organization_id: int | None) -> dict[str, Role]:
+        """Default roles and those of the organization; a default one cannot be hidden by one of the same name."""
+        which = or_(Role.organization_id.is_(None), Role.organization_id == organization_id)
+        rows = await self._session.scalars(select(Role).where(Role.name.in_(names), which))
+        return {row.name: row for row in sorted(rows, key=lambda row: row.organization_id is None)}
+
+    async def add_role(self, row: Role) -> Role:
+        return await add_row(self._session, row, f"The organization has a role named '{row.name}' already.")
+
+    async def delete_role(self, row: Role) -> None:
+        await self._session.execute(delete(Role).where(Role.id == row.id))
+
+    # --- sessions
+
+    async def session(self, session_id: int) -> Session | None:
+        return await self._session.get(Session, session_id)
+
+    async def add_session(self, row: Session) -> Session:
+        self._session.add(row)
+        await self._session.flush()
+        return row
+
+    async def sessions_of_user(self, user_id: int, now: dt.datetime, page: Page = WHOLE) -> Slice[Session]:
+        query = select(Session).where(Session.user_id == user_id, ~Session.revoked, Session.expires_at > now)
+        return await fetch(self._session, query, Session.id, page)
+
+    async def revoke_sessions(
+        self, *, user_id: int | None = None, node_id: int | None = None, besides: int | None = None
+    ) -> None:
+        """Ends all sessions of a user or of a node, except the one with the id `besides`."""
+        owner = Session.user_id == user_id if user_id is not None else Session.node_id == node_id
+        change = update(Session).where(owner).values(revoked=True)
+        await self._session.execute(change if besides is None else change.where(Session.id != besides))
+
+    async def forget_sessions(self, now: dt.datetime) -> None:
+        """Deletes what can never be used again."""
+        await self._session.execute(delete(Session).where(Session.expires_at < now))
+
+    # --- who is behind a token: one statement each, they run with every call
+
+    async def user_in_session(self, user_id: int, session_id: int) -> tuple[User, Session, frozenset[int]] | None:
+        """The user, the session and the collaborations of the user's organization."""
+        query = select(User, Session).join(Session, Session.user_id == User.id)
+        row = (await self._session.execute(query.where(User.id == user_id, Session.id == session_id))).one_or_none()
+        if row is None:
+            return None
+        user, session = row
+        member_of = select(Member.collaboration_id).where(Member.organization_id == user.organization_id)
+        return user, session, frozenset(await self._session.scalars(member_of))
+
+    async def node_in_session(self, node_id: int, session_id: int) -> tuple[Node, Session] | None:
+        query = select(Node, Session).join(Session, Session.node_id == Node.id)
+        row = (await self._session.execute(query.where(Node.id == node_id, Session.id == session_id))).one_or_none()
+        return None if row is None else (row[0], row[1])
+
+    # --- idempotency
+
+    async def made_before(self, caller: str, key: str, digest: bytes) -> int | None:
+        """Id of what a creating call with this key made; the same key with another request is refused (X12)."""
+        row = await self._session.get(Idempotency, (caller, key))
+        if row is None:
+            return None
+        if row.digest != digest:
+            raise AlreadyExists("The idempotency key was used with another request; choose a new one.", key=key)
+        return row.resource_id
+
+    async def remember(self, caller: str, key: str, digest: bytes, resource_id: int, now: dt.datetime) -> None:
+        row = Idempotency(caller=caller, key=key, digest=digest, resource_id=resource_id, created_at=now)
+        await add_row(self._session, row, "A call with the same idempotency key is under way.")
+
+    async def delete_all(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            await self._session.delete(row)
+        await self._session.flush()
+
+    async def _one(self, query: Select[R]) -> R | None:
+        return (await self._session.scalars(query)).one_or_none()
+
+
+def _users_seen(visible: Visibility) -> ColumnElement[bool]:
+    if visible.everything:
+        return true()
+    seen = or_(User.organization_id.in_(visible.organization_ids), User.id == visible.own_id)
+    if visible.collaboration_ids:
+        shared = select(Member.organization_id).where(Member.collaboration_id.in_(visible.collaboration_ids))
+        seen = seen | User.organization_id.in_(shared)
+    return seen
+
+
+def _roles_seen(visible: Visibility) -> ColumnElement[bool]:
+    if visible.everything:
+        return true()
+    return or_(Role.organization_id.is_(None), Role.organization_id.in_(visible.organization_ids))

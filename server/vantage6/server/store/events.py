@@ -1,0 +1,33 @@
+"""Queries for the event log."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from vantage6.server.store.tables import Event
+
+
+class Events:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    def add(self, event: Event) -> None:
+        self._session.add(event)
+
+    async def last_id(self) -> int:
+        return await self._session.scalar(select(func.max(Event.id))) or 0
+
+    async def of_task(self, task_id: int, after_id: int, limit: int) -> Sequence[Event]:
+        """Events of a task and of its children, ascending."""
+        query = select(Event).where(or_(Event.task_id == task_id, Event.parent_id == task_id), Event.id > after_id)
+        return (await self._session.scalars(query.order_by(Event.id).limit(limit))).all()
+
+    async def of_collaborations(self, ids: Collection[int] | None, after_id: int, limit: int) -> Sequence[Event]:
+        """Events of some collaborations (None: of all), ascending."""
+        query = select(Event).where(Event.id > after_id)
+        if ids is not None:
+            query = query.where(Event.collaboration_id.in_(ids))
+        return (await self._session.scalars(query.order_by(Event.id).limit(limit))).all()

@@ -1,0 +1,60 @@
+"""Which part of a table a list query returns: the page that was asked for, and the rows that the caller may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sqlalchemy import Select, func, select
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import InstrumentedAttribute
+
+T = TypeVar("T")
+
+NOBODY: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Page:
+    """`number` and `size` are both given or both None, which means the whole list."""
+
+    number: int | None = None
+    size: int | None = None
+    descending: bool = False
+
+
+@dataclass(frozen=True)
+class Slice(Generic[T]):
+    """`total` counts the whole list and is None where no page was asked for, because nobody needs it then."""
+
+    items: list[T] = field(default_factory=list)
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """A row may be seen if any of the four says so, and if it lies `within` the collaboration, where one is set.
+
+    `own_id` is the user's id for users, the node's id for nodes and the task's id for containers.
+    """
+
+    everything: bool = False
+    own_id: int | None = None
+    organization_ids: frozenset[int] = NOBODY
+    collaboration_ids: frozenset[int] = NOBODY
+    within: int | None = None
+
+
+async def fetch(
+    session: AsyncSession, query: Select[T], key: InstrumentedAttribute[int] | ColumnElement[Any], page: Page
+) -> Slice[T]:
+    """Runs `query`, ordered by `key`, for one page or for everything."""
+    ordered = query.order_by(key.desc() if page.descending else key)
+    if page.number is None or page.size is None:
+        return Slice(list(await session.scalars(ordered)))
+    total = await session.scalar(select(func.count()).select_from(query.order_by(None).subquery()))
+    part = ordered.offset((page.number - 1) * page.size).limit(page.size)
+    return Slice(list(await session.scalars(part)), total or 0)

@@ -1,0 +1,249 @@
+"""Organizations, collaborations, members and nodes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import ColumnElement, Select, delete, false, or_, select, true, update
+from sqlalchemy.exc import IntegrityError
+
+from vantage6.common.errors import AlreadyExists, FailedPrecondition
+from vantage6.server.store.pages import Page, Slice, Visibility, fetch
+from vantage6.server.store.tables import (
+    Collaboration,
+    Content,
+    Member,
+    Node,
+    Organization,
+    Payload,
+    Result,
+    Row,
+    Task,
+)
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Collection, Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+R = TypeVar("R", bound=Row)
+WHOLE = Page()
+
+
+async def add_row(session: AsyncSession, row: R, taken: str) -> R:
+    """Inserts a row; the constraint decides when two callers want one name at the same time."""
+    try:
+        async with session.begin_nested():
+            session.add(row)
+            await session.flush()
+    except IntegrityError as error:
+        raise AlreadyExists(taken) from error
+    return row
+
+
+class Parties:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    # --- organizations
+
+    async def organization(self, organization_id: int) -> Organization | None:
+        return await self._session.get(Organization, organization_id)
+
+    async def organization_by_name(self, name: str) -> Organization | None:
+        return await self._one(select(Organization).where(Organization.name == name))
+
+    async def list_organizations(
+        self, visible: Visibility, page: Page = WHOLE, *, collaboration_id: int | None = None, name: str | None = None
+    ) -> Slice[Organization]:
+        query = select(Organization).where(_organizations_seen(visible))
+        if collaboration_id is not None:
+            query = query.where(Organization.id.in_(_members_of([collaboration_id])))
+        if name is not None:
+            query = query.where(Organization.name == name)
+        return await fetch(self._session, query, Organization.id, page)
+
+    async def organizations(self, ids: Collection[int]) -> dict[int, Organization]:
+        rows = await self._session.scalars(select(Organization).where(Organization.id.in_(ids)))
+        return {row.id: row for row in rows}
+
+    async def add_organization(self, row: Organization) -> Organization:
+        return await add_row(self._session, row, f"The organization name '{row.name}' is taken.")
+
+    async def delete_organization(self, row: Organization) -> None:
+        try:
+            async with self._session.begin_nested():
+                await self._session.delete(row)
+                await self._session.flush()
+        except IntegrityError as error:
+            raise FailedPrecondition(
+                "Results of this organization are still kept; delete their tasks first."
+            ) from error
+
+    # --- collaborations
+
+    async def collaboration(self, collaboration_id: int) -> Collaboration | None:
+        return await self._session.get(Collaboration, collaboration_id)
+
+    async def collaboration_by_name(self, name: str) -> Collaboration | None:
+        return await self._one(select(Collaboration).where(Collaboration.name == name))
+
+    async def list_collaborations(
+        self, visible: Visibility, page: Page = WHOLE, *, organization_id: int | None = None, name: str | None = None
+    ) -> Slice[Collaboration]:
+        query = select(Collaboration).where(_collaborations_seen(visible))
+        if organization_id is not None:
+            query = query.where(Collaboration.id.in_(_collaborations_of([organization_id])))
+        if name is not None:
+            query = query.where(Collaboration.name == name)
+        return await fetch(self._session, query, Collaboration.id, page)
+
+    async def add_collaboration(self, row: Collaboration) -> Collaboration:
+        return await add_row(self._session, row, f"The collaboration name '{row.name}' is taken.")
+
+    async def delete_collaboration(self, row: Collaboration) -> list[Payload]:
+        """Deletes it with all that belongs to it; returns its payloads, whose bytes are elsewhere.
+
+        Contents go first: they refer to payloads by a restricting key, which a cascade in any order would trip over.
+        """
+        tasks = select(Task.id).where(Task.collaboration_id == row.id)
+        results = select(Result.id).where(Result.task_id.in_(tasks))
+        await self._session.execute(delete(Content).where(Content.result_id.in_(results)))
+        payloads = list(await self._session.scalars(select(Payload).where(Payload.collaboration_id == row.id)))
+        await self._session.execute(delete(Collaboration).where(Collaboration.id == row.id))
+        return payloads
+
+    # --- members
+
+    async def collaborations_of(self, organization_id: int) -> frozenset[int]:
+        return frozenset(await self._session.scalars(_collaborations_of([organization_id])))
+
+    async def collaborations_of_each(self, organization_ids: Collection[int]) -> dict[int, list[int]]:
+        """Organization id to the ids of its collaborations."""
+        return await self._members(Member.organization_id.in_(organization_ids), by_organization=True)
+
+    async def member_ids(self, collaboration_id: int) -> frozenset[int]:
+        return frozenset(await self._session.scalars(_members_of([collaboration_id])))
+
+    async def members_of_each(self, collaboration_ids: Collection[int]) -> dict[int, list[int]]:
+        """Collaboration id to the ids of its members."""
+        return await self._members(Member.collaboration_id.in_(collaboration_ids), by_organization=False)
+
+    async def members(self, collaboration_id: int) -> list[Organization]:
+        query = select(Organization).where(Organization.id.in_(_members_of([collaboration_id])))
+        return list(await self._session.scalars(query.order_by(Organization.id)))
+
+    async def is_member(self, organization_id: int, collaboration_id: int) -> bool:
+        return await self._session.get(Member, (collaboration_id, organization_id)) is not None
+
+    async def add_members(self, collaboration_id: int, organization_ids: Iterable[int]) -> None:
+        for organization_id in organization_ids:
+            self._session.add(Member(collaboration_id=collaboration_id, organization_id=organization_id))
+        await self._session.flush()
+
+    async def remove_members(self, collaboration_id: int, organization_ids: Collection[int]) -> None:
+        gone = Member.organization_id.in_(organization_ids)
+        await self._session.execute(delete(Member).where(Member.collaboration_id == collaboration_id, gone))
+
+    async def _members(self, which: ColumnElement[bool], *, by_organization: bool) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = defaultdict(list)
+        query = select(Member).where(which).order_by(Member.collaboration_id, Member.organization_id)
+        for row in await self._session.scalars(query):
+            if by_organization:
+                found[row.organization_id].append(row.collaboration_id)
+            else:
+                found[row.collaboration_id].append(row.organization_id)
+        return found
+
+    # --- nodes
+
+    async def node(self, node_id: int) -> Node | None:
+        return await self._session.get(Node, node_id)
+
+    async def node_of(self, organization_id: int, collaboration_id: int) -> Node | None:
+        which = (Node.organization_id == organization_id, Node.collaboration_id == collaboration_id)
+        return await self._one(select(Node).where(*which))
+
+    async def node_by_name(self, name: str) -> Node | None:
+        return await self._one(select(Node).where(Node.name == name))
+
+    async def node_by_api_key(self, api_key_hash: str) -> Node | None:
+        return await self._one(select(Node).where(Node.api_key_hash == api_key_hash))
+
+    async def list_nodes(
+        self,
+        visible: Visibility,
+        page: Page = WHOLE,
+        *,
+        collaboration_id: int | None = None,
+        organization_id: int | None = None,
+        online: bool | None = None,
+        name: str | None = None,
+    ) -> Slice[Node]:
+        query = select(Node).where(_nodes_seen(visible))
+        wanted = {"collaboration_id": collaboration_id, "organization_id": organization_id, "online": online}
+        for column, value in {**wanted, "name": name}.items():
+            if value is not None:
+                query = query.where(getattr(Node, column) == value)
+        return await fetch(self._session, query, Node.id, page)
+
+    async def nodes_at(
+        self, *, organization_ids: Collection[int] = (), collaboration_ids: Collection[int] = ()
+    ) -> list[Node]:
+        """Nodes of any of these organizations or collaborations, ordered by id."""
+        which = or_(Node.organization_id.in_(organization_ids), Node.collaboration_id.in_(collaboration_ids))
+        return list(await self._session.scalars(select(Node).where(which).order_by(Node.id)))
+
+    async def add_node(self, row: Node) -> Node:
+        return await add_row(self._session, row, "The name is taken, or the organization has a node there already.")
+
+    async def delete_nodes(self, ids: Collection[int]) -> None:
+        await self._session.execute(delete(Node).where(Node.id.in_(ids)))
+
+    async def set_node_seen(self, node_id: int, *, online: bool, version: str | None, at: dt.datetime) -> None:
+        values: dict[str, object] = {"online": online, "last_seen": at}
+        if version is not None:
+            values["version"] = version
+        await self._session.execute(update(Node).where(Node.id == node_id).values(**values))
+
+    async def all_offline(self) -> None:
+        """At the start of a lone server nobody is connected, whatever the last one wrote."""
+        await self._session.execute(update(Node).where(Node.online).values(online=False))
+
+    async def _one(self, query: Select[R]) -> R | None:
+        return (await self._session.scalars(query)).one_or_none()
+
+
+def _members_of(collaboration_ids: Collection[int]) -> Select[int]:
+    return select(Member.organization_id).where(Member.collaboration_id.in_(collaboration_ids))
+
+
+def _collaborations_of(organization_ids: Collection[int]) -> Select[int]:
+    return select(Member.collaboration_id).where(Member.organization_id.in_(organization_ids))
+
+
+def _organizations_seen(visible: Visibility) -> ColumnElement[bool]:
+    if visible.everything:
+        return true()
+    seen: list[ColumnElement[bool]] = [false(), Organization.id.in_(visible.organization_ids)]
+    if visible.collaboration_ids:
+        seen.append(Organization.id.in_(_members_of(visible.collaboration_ids)))
+    return or_(*seen)
+
+
+def _collaborations_seen(visible: Visibility) -> ColumnElement[bool]:
+    if visible.everything:
+        return true()
+    seen = or_(false(), Collaboration.id.in_(visible.collaboration_ids))
+    return seen if visible.within is None else seen & (Collaboration.id == visible.within)
+
+
+def _nodes_seen(visible: Visibility) -> ColumnElement[bool]:
+    if visible.everything:
+        return true()
+    seen = or_(Node.organization_id.in_(visible.organization_ids), Node.collaboration_id.in_(visible.collaboration_ids))
+    if visible.own_id is not None and visible.within is not None:
+        seen = seen | (Node.id == visible.own_id)
+    return seen if visible.within is None else seen & (Node.collaboration_id == visible.within)

@@ -1,0 +1,177 @@
+"""Queries for results and their contents."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from vantage6.server.domain.states import ACTIVE, OPEN, ResultState
+from vantage6.server.store.tables import Content, Node, Result, Task
+from vantage6.server.store.tasks import TaskSight
+
+MANY_NODES = 16
+
+
+@dataclass(frozen=True)
+class ResultFilter:
+    sight: TaskSight
+    states: Collection[int] | None = None
+    task_id: int | None = None
+    performer: tuple[int, int] | None = None
+    organization_id: int | None = None
+    ids: Collection[int] | None = None
+
+    def apply(self, query: Select[Result]) -> Select[Result]:
+        query = query.join(Task, Task.id == Result.task_id)
+        clauses = [
+            self.sight.clause(),
+            None if self.states is None else Result.state.in_(self.states),
+            None if self.task_id is None else Result.task_id == self.task_id,
+            None if self.organization_id is None else Result.organization_id == self.organization_id,
+            None if self.ids is None else Result.id.in_(self.ids),
+        ]
+        if self.sight.performer is not None:
+            # A node sees what it does itself, not what the other sites do for the same task.
+            clauses.append(Result.organization_id == self.sight.performer[0])
+        if self.performer is not None:
+            organization_id, collaboration_id = self.performer
+            clauses += [Result.organization_id == organization_id, Task.collaboration_id == collaboration_id]
+        return query.where(*(clause for clause in clauses if clause is not None))
+
+
+class Results:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, result_id: int) -> Result | None:
+        return await self._session.get(Result, result_id)
+
+    async def by_ids(self, ids: Collection[int]) -> dict[int, Result]:
+        rows = await self._session.scalars(select(Result).where(Result.id.in_(ids)))
+        return {result.id: result for result in rows}
+
+    async def of_tasks(self, task_ids: Collection[int], states: Iterable[ResultState] | None = None) -> list[Result]:
+        query = select(Result).where(Result.task_id.in_(task_ids)).order_by(Result.id)
+        if states is not None:
+            query = query.where(Result.state.in_(list(states)))
+        return list(await self._session.scalars(query))
+
+    async def find(
+        self,
+        wanted: ResultFilter,
+        *,
+        offset: int = 0,
+        limit: int | None = None,
+        descending: bool = False,
+        after: int | None = None,
+    ) -> Sequence[Result]:
+        order = Result.id.desc() if descending else Result.id.asc()
+        query = wanted.apply(select(Result)).order_by(order).offset(offset)
+        if after is not None:
+            query = query.where(Result.id < after if descending else Result.id > after)
+        return (await self._session.scalars(query if limit is None else query.limit(limit))).all()
+
+    async def count(self, wanted: ResultFilter) -> int:
+        query = wanted.apply(select(Result)).with_only_columns(func.count(Result.id))
+        return await self._session.scalar(query) or 0
+
+    async def ids_of_tasks(self, task_ids: Collection[int]) -> dict[int, list[int]]:
+        """Ids of the results of each task, ascending; absent where there are none."""
+        query = select(Result.task_id, Result.id).where(Result.task_id.in_(task_ids)).order_by(Result.id)
+        found: dict[int, list[int]] = {}
+        for task_id, result_id in await self._session.execute(query):
+            found.setdefault(task_id, []).append(result_id)
+        return found
+
+    async def counts(self, task_ids: Collection[int]) -> dict[int, dict[ResultState, int]]:
+        """How many results of each task are in which state."""
+        query = (
+            select(Result.task_id, Result.state, func.count())
+            .where(Result.task_id.in_(task_ids))
+            .group_by(Result.task_id, Result.state)
+        )
+        found: dict[int, dict[ResultState, int]] = {task_id: {} for task_id in task_ids}
+        for task_id, state, number in await self._session.execute(query):
+            found[task_id][ResultState(state)] = number
+        return found
+
+    async def pending(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Result, Task]]:
+        """The next results for nodes: `wanted` maps (organization, collaboration) to how many it takes."""
+        if len(wanted) > MANY_NODES:
+            return await self._pending_for_many(wanted)
+        found: list[tuple[Result, Task]] = []
+        for (organization_id, collaboration_id), number in wanted.items():
+            query = _queue().where(Result.organization_id == organization_id, Task.collaboration_id == collaboration_id)
+            query = query.order_by(Task.priority.desc(), Result.id).limit(number)
+            found += [(result, task) for result, task in await self._session.execute(query)]
+        return found
+
+    async def _pending_for_many(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Result, Task]]:
+        """One statement, whatever the number of nodes: a task for a thousand of them wakes a thousand at once."""
+        organizations = {organization_id for organization_id, _ in wanted}
+        rank = func.row_number().over(
+            partition_by=(Result.organization_id, Task.collaboration_id), order_by=(Task.priority.desc(), Result.id)
+        )
+        ranked = (
+            select(Result.id, rank.label("rank"))
+            .join(Task, Task.id == Result.task_id)
+            .where(Result.state == ResultState.PENDING, Result.organization_id.in_(organizations))
+            .subquery()
+        )
+        query = _queue().join(ranked, ranked.c.id == Result.id).where(ranked.c.rank <= max(wanted.values()))
+        query = query.order_by(Task.priority.desc(), Result.id)
+        left = dict(wanted)
+        found = []
+        for result, task in await self._session.execute(query):
+            address = (result.organization_id, task.collaboration_id)
+            if left.get(address, 0) > 0:
+                left[address] -= 1
+                found.append((result, task))
+        return found
+
+    async def active(self, organization_id: int, collaboration_id: int) -> list[tuple[Result, Task]]:
+        """What is handed to a node and not final."""
+        query = (
+            select(Result, Task)
+            .join(Task, Task.id == Result.task_id)
+            .where(
+                Result.state.in_([int(state) for state in ACTIVE]),
+                Result.organization_id == organization_id,
+                Task.collaboration_id == collaboration_id,
+            )
+        )
+        return [(result, task) for result, task in await self._session.execute(query)]
+
+    async def with_deadline(self) -> list[Task]:
+        """Tasks that have open results and a deadline."""
+        query = (
+            select(Task)
+            .where(Task.deadline.is_not(None), Task.id.in_(select(Result.task_id).where(Result.state.in_(list(OPEN)))))
+            .order_by(Task.deadline)
+        )
+        return list(await self._session.scalars(query))
+
+    async def node_of(self, result: Result, task: Task) -> Node | None:
+        query = select(Node).where(
+            Node.organization_id == result.organization_id, Node.collaboration_id == task.collaboration_id
+        )
+        return (await self._session.scalars(query)).one_or_none()
+
+    def add(self, result: Result) -> None:
+        self._session.add(result)
+
+    def add_content(self, content: Content) -> None:
+        self._session.add(content)
+
+    async def contents(self, result_ids: Collection[int], *kinds: str) -> dict[tuple[int, str], Content]:
+        query = select(Content).where(Content.result_id.in_(result_ids))
+        if kinds:
+            query = query.where(Content.kind.in_(kinds))
+        return {(content.result_id, content.kind): content for content in await self._session.scalars(query)}
+
+
+def _queue() -> Select[Result, Task]:
+    return select(Result, Task).join(Task, Task.id == Result.task_id).where(Result.state == ResultState.PENDING)

