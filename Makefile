@@ -22,7 +22,7 @@ setup: ## make the virtual environment (VENV=.venv), pinned and hashed; quick wh
 demo: setup ## server, gateway and three hospitals, one federated regression (KEEP=1 leaves it running, RUNTIME=sandbox)
 	@[ "$(RUNTIME)" = sandbox ] || $(PYTHON) tools/engine.py || echo "demo: going on with the sandbox runtime"
 	@$(MAKE) --no-print-directory images
-	@KEEP="$(KEEP)" RUNTIME="$(RUNTIME)" $(PY) examples/demo/demo.py
+	@$(PY) examples/demo/demo.py
 
 test: lint types layers generated buf pytest ## everything: lint, types, layers, generated code, buf, then all tests
 

@@ -126,7 +126,7 @@ def stop() -> None:
 
 
 def ensure() -> None:
-    address = os.environ.get("DOCKER_HOST", DEFAULT)
+    address = os.environ.get("DOCKER_HOST") or DEFAULT
     if answers(address):
         say(f"{address} answers")
         return

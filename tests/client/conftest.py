@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-# Tests are no package; this one module is shared between them under a name that nothing else has.
-_spec = importlib.util.spec_from_file_location("client_fakes", Path(__file__).with_name("fakes.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fakes = sys.modules.setdefault("client_fakes", importlib.util.module_from_spec(_spec))
-_spec.loader.exec_module(fakes)
+from tests.client.fakes import Fake, key_file, serve
+from vantage6.client import AsyncClient
+
+
+@pytest.fixture
+def fake() -> Fake:
+    return Fake()
+
+
+@pytest_asyncio.fixture
+async def url(fake: Fake) -> AsyncIterator[str]:
+    server, address = await serve(fake)
+    yield address
+    await server.stop(None)
+
+
+@pytest_asyncio.fixture
+async def stranger(url: str, tmp_path: Path) -> AsyncIterator[AsyncClient]:
+    """A client that is not logged in."""
+    async with AsyncClient(url, known_organizations=tmp_path / "known.json") as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def client(stranger: AsyncClient, fake: Fake, tmp_path: Path) -> AsyncClient:
+    """A client that is logged in, with encryption set up where the collaboration is encrypted."""
+    await stranger.authenticate("alice", "secret")
+    if fake.encrypted:
+        await stranger.setup_encryption(key_file(tmp_path))
+    return stranger

@@ -35,7 +35,7 @@ from vantage6.api.v1 import (
 from vantage6.common.chunks import CHUNK, INLINE_LIMIT, sha256
 from vantage6.common.envelope import Binding, Purpose, open_sealed, seal
 from vantage6.common.errors import AlreadyExists, NotFound, OutOfRange, Unauthenticated, Vantage6Error, to_metadata
-from vantage6.common.keys import KeyPair
+from vantage6.common.keys import KeyPair, PublicKey
 from vantage6.common.serialization import deserialize, serialize
 
 OWN, NORTH, SOUTH = 1, 2, 3
@@ -61,6 +61,9 @@ class Fake:
     happened: asyncio.Event = field(default_factory=asyncio.Event)
     watches: list[int] = field(default_factory=list)
     break_watch_after: list[int] = field(default_factory=list)
+    watching: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    refreshing: asyncio.Event = field(default_factory=asyncio.Event)
+    forgotten: int = 0
     break_write: int = 0
     break_read: int = 0
     refreshed: list[str] = field(default_factory=list)
@@ -89,14 +92,11 @@ class Fake:
         self.happened.set()
         self.happened = asyncio.Event()
 
-    def move(self, result_id: int, state: int, **more: str) -> None:
+    def move(self, result_id: int, state: Any, **more: str) -> None:
         result = self.results[result_id]
         result.MergeFrom(result_pb2.Result(state=state, **more))  # type: ignore[arg-type]
-        self.happen(
-            result=event_pb2.ResultEvent(
-                result_id=result.id, task_id=result.task_id, organization_id=result.organization_id, state=state, **more  # type: ignore[arg-type]
-            )
-        )
+        ids = {"result_id": result.id, "task_id": result.task_id, "organization_id": result.organization_id}
+        self.happen(result=event_pb2.ResultEvent(**ids, state=state, **more))  # type: ignore[arg-type]
 
     def site_input(self, result_id: int) -> object:
         """What the site reads: opened with its own key, checked against the researcher's."""
@@ -108,8 +108,6 @@ class Fake:
         return deserialize(data)
 
     def own_key(self) -> Any:
-        from vantage6.common.keys import PublicKey
-
         return PublicKey.from_pem(self.organizations[OWN].public_key)
 
     def binding(self, result: result_pb2.Result, purpose: Purpose) -> Binding:
@@ -177,6 +175,7 @@ class Servicer(
 
     async def RefreshToken(self, request: Any, context: Context) -> auth_pb2.TokenResponse:
         self.fake.refreshed.append(request.refresh_token)
+        self.fake.refreshing.set()
         await asyncio.sleep(0.05)  # others arrive meanwhile
         if request.refresh_token != self.fake.refresh:
             self.fake.access.clear()
@@ -244,6 +243,11 @@ class Servicer(
             await fail(context, NotFound(f"there is no task {request.id}"))
         return self.fake.tasks[request.id]
 
+    async def ListTasks(self, request: Any, context: Context) -> AsyncIterator[task_pb2.Task]:
+        await self._check(context)
+        for each in self.fake.tasks.values():
+            yield each
+
     async def GetResult(self, request: Any, context: Context) -> result_pb2.Result:
         await self._check(context)
         return self.fake.results[request.id]
@@ -259,7 +263,8 @@ class Servicer(
         fake = self.fake
         position = request.after_id
         fake.watches.append(position)
-        if position < 0 or position > len(fake.events):
+        fake.watching.put_nowait(position)
+        if position and position <= fake.forgotten:
             await fail(context, OutOfRange("no longer kept"))
         sent = 0
         limit = fake.break_watch_after.pop(0) if fake.break_watch_after else -1

@@ -48,7 +48,7 @@ class Connection:
         self.out.put_nowait(None)
 
 
-class FakeServer(
+class FakeServer(  # type: ignore[misc]  # it has no more of the services than a node calls
     auth_pb2_grpc.AuthServiceServicer,
     delivery_pb2_grpc.DeliveryServiceServicer,
     organization_pb2_grpc.OrganizationServiceServicer,
@@ -134,7 +134,7 @@ class FakeServer(
 
     # AuthService
 
-    async def CreateNodeToken(  # type: ignore[override]
+    async def CreateNodeToken(
         self, request: auth_pb2.CreateNodeTokenRequest, context: Context
     ) -> auth_pb2.TokenResponse:
         if request.api_key != API_KEY:
@@ -143,7 +143,7 @@ class FakeServer(
 
     # DeliveryService
 
-    async def Connect(  # type: ignore[override]
+    async def Connect(
         self, request_iterator: AsyncIterator[NodeMessage], context: Context
     ) -> AsyncIterator[ServerMessage]:
         self._see(context)
@@ -171,41 +171,41 @@ class FakeServer(
 
     # OrganizationService
 
-    async def ListOrganizations(self, request: Any, context: Context) -> AsyncIterator[Organization]:  # type: ignore[override]
+    async def ListOrganizations(self, request: Any, context: Context) -> AsyncIterator[Organization]:
         self._see(context)
         for organization in self.organizations.values():
             yield organization
 
-    async def UpdateOrganization(self, request: Any, context: Context) -> Organization:  # type: ignore[override]
+    async def UpdateOrganization(self, request: Any, context: Context) -> Organization:
         if self.welcome.public_key:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "there is a key")
         self.welcome.public_key = request.public_key
         return Organization(id=request.id, public_key=request.public_key)
 
-    async def GetOrganization(self, request: Any, context: Context) -> Organization:  # type: ignore[override]
+    async def GetOrganization(self, request: Any, context: Context) -> Organization:
         return Organization(id=request.id, public_key=self.welcome.public_key)
 
     # TaskService
 
-    async def CreateTask(self, request: CreateTaskRequest, context: Context) -> Task:  # type: ignore[override]
+    async def CreateTask(self, request: CreateTaskRequest, context: Context) -> Task:
         self._see(context)
         self.task_requests.append(request)
         id_ = 100 + len(self.tasks)
         self.tasks[id_] = Task(id=id_, key=request.key, parent_id=5, collaboration_id=request.collaboration_id)
         return self.tasks[id_]
 
-    async def GetTask(self, request: GetTaskRequest, context: Context) -> Task:  # type: ignore[override]
+    async def GetTask(self, request: GetTaskRequest, context: Context) -> Task:
         if request.id not in self.tasks:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such task")
         return self.tasks[request.id]
 
-    async def CancelTask(self, request: CancelTaskRequest, context: Context) -> Task:  # type: ignore[override]
+    async def CancelTask(self, request: CancelTaskRequest, context: Context) -> Task:
         self.cancelled_tasks.append(request.id)
         return self.tasks[request.id]
 
     # EventService, ResultService
 
-    async def Watch(self, request: WatchRequest, context: Context) -> AsyncIterator[Event]:  # type: ignore[override]
+    async def Watch(self, request: WatchRequest, context: Context) -> AsyncIterator[Event]:
         self._see(context)
         self.watches.append(request)
         at = request.after_id
@@ -222,13 +222,13 @@ class FakeServer(
             if event.task.complete:
                 return
 
-    async def GetResult(self, request: Any, context: Context) -> Result:  # type: ignore[override]
+    async def GetResult(self, request: Any, context: Context) -> Result:
         self._see(context)
         return self.results[request.id]
 
     # PayloadService
 
-    async def CreatePayload(self, request: Any, context: Context) -> Payload:  # type: ignore[override]
+    async def CreatePayload(self, request: Any, context: Context) -> Payload:
         self._see(context)
         payload, _ = self.payloads.setdefault(
             request.idempotency_key,
@@ -236,10 +236,10 @@ class FakeServer(
         )
         return payload
 
-    async def GetPayload(self, request: Any, context: Context) -> Payload:  # type: ignore[override]
+    async def GetPayload(self, request: Any, context: Context) -> Payload:
         return self.payloads[request.id][0]
 
-    async def WritePayload(self, request_iterator: Any, context: Context) -> Payload:  # type: ignore[override]
+    async def WritePayload(self, request_iterator: Any, context: Context) -> Payload:
         payload, data = None, bytearray()
         async for request in request_iterator:
             if payload is None:
@@ -256,7 +256,7 @@ class FakeServer(
         payload.complete = True
         return payload
 
-    async def ReadPayload(self, request: Any, context: Context) -> AsyncIterator[HttpBody]:  # type: ignore[override]
+    async def ReadPayload(self, request: Any, context: Context) -> AsyncIterator[HttpBody]:
         _, data = self.payloads[request.id]
         for start in range(int(request.offset), len(data), 1 << 20):
             yield HttpBody(data=bytes(data[start : start + (1 << 20)]))

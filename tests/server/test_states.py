@@ -40,7 +40,9 @@ def test_every_state_has_its_row_and_final_ones_go_nowhere() -> None:
 
 
 @given(start=states, reports=st.lists(states, max_size=12))
-def test_any_sequence_of_reports_ends_in_at_most_one_final_state(start: ResultState, reports: list[ResultState]) -> None:
+def test_any_sequence_of_reports_ends_in_at_most_one_final_state(
+    start: ResultState, reports: list[ResultState]
+) -> None:
     current, accepted_final = start, 0
     for report in reports:
         verdict = judge(current, report)
@@ -70,7 +72,10 @@ def test_overtaken_reports_are_acknowledged() -> None:
 
 def test_a_node_cannot_make_a_result_pending() -> None:
     for state in ResultState:
-        assert judge(state, ResultState.PENDING) in (Verdict.REFUSE, Verdict.KNOWN if state is ResultState.PENDING else Verdict.REFUSE)
+        assert judge(state, ResultState.PENDING) in (
+            Verdict.REFUSE,
+            Verdict.KNOWN if state is ResultState.PENDING else Verdict.REFUSE,
+        )
 
 
 counts = st.dictionaries(states, st.integers(1, 5), min_size=1)

@@ -128,9 +128,7 @@ async def make_world(folder: Path, *, sites: int = 3, encrypted: bool = False) -
         collaboration = Collaboration(name="study", encrypted=encrypted)
         store.session.add_all([*organizations, collaboration])
         await store.flush()
-        store.session.add_all(
-            [Member(collaboration_id=collaboration.id, organization_id=o.id) for o in organizations]
-        )
+        store.session.add_all([Member(collaboration_id=collaboration.id, organization_id=o.id) for o in organizations])
         rows = [
             Node(name=f"node {o.id}", api_key_hash=str(o.id), organization_id=o.id, collaboration_id=collaboration.id)
             for o in organizations

@@ -95,7 +95,7 @@ def _frame_table(frame: pd.DataFrame) -> tuple[pa.Table, list[str]]:
     if back.index.dtype != frame.index.dtype:
         raise ValueError("its row labels would change; give them one type")
     for name in objects:
-        copy = table.column(frame.columns.get_loc(name)).to_pandas()
+        copy = table.column([*frame.columns].index(name)).to_pandas()
         if not _same(frame[name], _as_object(copy)):
             raise ValueError(f"column {name!r} holds cells that would change; give it one type, or use json")
     return table, [str(name) for name in objects]

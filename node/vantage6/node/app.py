@@ -55,7 +55,7 @@ class Node:
         self.session = Session(config.read_api_key())
         self.channel = open_channel(config.endpoint, token=self.session.token, options=_RECONNECT)
         self.journal = Journal(config.data_dir / "journal.sqlite")
-        self.runtime = runtime or make_runtime(config.runtime, {**config.runtime_options, "node_name": config.name})
+        self.runtime = runtime or make_runtime(config.runtime, _runtime_options(config))
         payloads = Payloads(self.channel, self.session)
         self.link = Link(
             self.channel,
@@ -101,6 +101,12 @@ class Node:
         keys = await settle_keys(self.config, welcome, self.channel)
         known = KnownOrganizations(self.config.data_dir / "known_organizations", self.config.trust)
         return Sealer(keys, known, welcome)
+
+
+def _runtime_options(config: NodeConfig) -> dict[str, object]:
+    """The configured options, and what every runtime may want to know of the node."""
+    state_folder = str(config.data_dir / config.runtime)
+    return {"state_folder": state_folder, **config.runtime_options, "node_name": config.name}
 
 
 async def serve(config: NodeConfig) -> None:

@@ -69,6 +69,8 @@ def _set_up_logs(log_format: str, verbose: bool) -> None:
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
+    # The runtimes and their libraries use the standard library's logging.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(message)s")
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -256,6 +256,10 @@ def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
             "ca_file": resolve(config.ca_file),
             "api_key_file": resolve(config.api_key_file),
             "private_key": resolve(config.private_key),
+            "runtime_options": {
+                key: str(resolve(Path(value))) if key.endswith("_folder") and isinstance(value, str) else value
+                for key, value in config.runtime_options.items()
+            },
             "directories": Directories(task=resolve(places.task), log=resolve(places.log), data=resolve(places.data)),
             "databases": {
                 label: item if "://" in item.uri else item.model_copy(update={"uri": str(resolve(Path(item.uri)))})

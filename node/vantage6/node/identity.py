@@ -36,8 +36,8 @@ async def settle_keys(config: NodeConfig, welcome: Welcome, channel: grpc.aio.Ch
             f"the private key {path} has the fingerprint {keys.public.fingerprint}, but the server shows "
             f"{server_key.fingerprint} for organization {welcome.organization_name!r}. Either put the organization's "
             "private key there (copy it from the node or user that made it, and set 'private_key' in the "
-            "configuration), or have an administrator of the organization replace the public key at the server; results "
-            "that were sealed for the old one can then no longer be opened with this key"
+            "configuration), or have an administrator of the organization replace the public key at the server; "
+            "results that were sealed for the old one can then no longer be opened with this key"
         )
     log.info("keys_checked", fingerprint=keys.public.fingerprint)
     return keys

@@ -225,7 +225,9 @@ class Link:
 async def _read(call: Call, seconds: float) -> ServerMessage | None:
     """The next message, or None at the end of the stream."""
     try:
-        message = await asyncio.wait_for(call.read(), seconds)
+        # Not wait_for: it swallows a cancellation that comes together with a message.
+        async with asyncio.timeout(seconds):
+            message = await call.read()
     except TimeoutError as error:
         raise Unavailable(f"the server said nothing for {seconds:g} seconds") from error
     return message if isinstance(message, ServerMessage) else None

@@ -138,17 +138,17 @@ class Runs:
         """Goes on with what the journal holds, and removes what only the runtime knows."""
         handles = await self._recover()
         for entry in entries:
-            if self._epochs.get(entry.key[0]) != entry.key[1]:
-                continue  # Cancelled or assigned anew while the runtime was asked.
-            handle = None if entry.state in states.FINAL else handles.pop(spec_key(self._site.config.name, entry), None)
-            if handle is not None or (entry.state not in states.FINAL and entry.digest is None):
-                self._spawn(entry, handle)
-            elif entry.state not in states.FINAL:
+            if self._epochs.get(entry.key[0]) != entry.key[1] or entry.state in states.FINAL:
+                continue  # Ended; or cancelled or assigned anew while the runtime was asked.
+            handle = handles.pop(spec_key(self._site.config.name, entry), None)
+            if handle is None and entry.digest is not None:
                 await self._report_lost(entry)
+            else:
+                self._spawn(entry, handle)
         for handle in handles.values():
             log.info("run_reaped", handle=handle)
             await self._site.runtime.remove(handle)
-        await asyncio.to_thread(self._remove_files, {entry.key for entry in entries})
+        await asyncio.to_thread(self._remove_files)
 
     async def _recover(self) -> dict[str, Handle]:
         backoff = Backoff()
@@ -171,10 +171,11 @@ class Runs:
         report.finish_time.GetCurrentTime()
         await self._site.outbox.put(report)
 
-    def _remove_files(self, taken: set[Key]) -> None:
+    def _remove_files(self) -> None:
         workspace = self._site.workspace
         for result_id, epoch in workspace.runs():
-            if (result_id, epoch) not in taken and self._epochs.get(result_id) != epoch:
+            worker = self._workers.get(result_id)
+            if worker is None or worker.epoch != epoch:
                 workspace.remove(workspace.locate(result_id, epoch, 0))
 
     def _spawn(self, entry: Entry, handle: Handle | None = None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import signal
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,17 +12,146 @@ import grpc
 import structlog
 
 from vantage6.api.v1 import (
-    auth_pb2_grpc,
-    collaboration_pb2_grpc,
     delivery_pb2_grpc,
     event_pb2_grpc,
-    node_pb2_grpc,
-    organization_pb2_grpc,
     payload_pb2_grpc,
     result_pb2_grpc,
-    role_pb2_grpc,
-    system_pb2_grpc,
     task_pb2_grpc,
-    user_pb2_grpc,
 )
-from vantage6.common.channel import MAX_MESSAGE
+from vantage6.common.channel import KEEPALIVE_MS, MAX_MESSAGE
+from vantage6.server.config import ServerConfig
+from vantage6.server.domain.accounts import AccountRules
+from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.dispatch import Dispatcher
+from vantage6.server.domain.events import EventHub
+from vantage6.server.domain.parties import Hooks
+from vantage6.server.domain.payloads import PayloadDesk
+from vantage6.server.domain.reports import ReportDesk
+from vantage6.server.domain.results import fail_of_node
+from vantage6.server.domain.running import Runs
+from vantage6.server.domain.secrets import Passwords, Tokens, load_secret
+from vantage6.server.domain.throttle import Throttle
+from vantage6.server.interceptors.errors import errors
+from vantage6.server.interceptors.identity import identity
+from vantage6.server.interceptors.telemetry import telemetry
+from vantage6.server.rpc.delivery import DeliveryServicer
+from vantage6.server.rpc.events import EventServicer
+from vantage6.server.rpc.payloads import PayloadServicer
+from vantage6.server.rpc.register import Parts, register
+from vantage6.server.rpc.results import ResultServicer
+from vantage6.server.rpc.tasks import TaskServicer
+from vantage6.server.startup import prepare
+from vantage6.server.store.blobs import Blobs
+from vantage6.server.store.sql import Database, Store
+from vantage6.server.store.tables import Node, Payload
+
+log = structlog.get_logger()
+
+OPTIONS = (
+    # With the defaults, a thousand nodes that reconnect at once make gRPC drop calls at random, healthy ones too.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.so_reuseport", 0),
+)
+
+GRACE_SECONDS = 5.0
+
+
+class Server:
+    """A running server: `async with Server(config) as server: await server.run()`.
+
+    `port` is the one it listens on (the configuration may say 0: any).
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.port = 0
+        self.database = Database(config.database_url)
+        self.blobs = Blobs(str(config.blob_folder))
+        self.bus = LocalBus()
+        self.passwords = Passwords()
+        throttle = Throttle()
+        tokens = Tokens(load_secret(config.secret_file), config.tokens.lifetimes)
+        self.accounts = AccountRules(self.database, tokens, self.passwords, throttle)
+        self.hub = EventHub(self.database, self.bus)
+        self.dispatcher = Dispatcher(self.database, self.bus, self.accounts.issue_container_token)
+        self.desk = ReportDesk(self.database, self.bus)
+        self._background: set[asyncio.Task[None]] = set()
+        hooks = Hooks(self._node_leaving, self.dispatcher.cut_off, self._payloads_gone)
+        self._parts = Parts(self.database, self.accounts, self.passwords, throttle, hooks, {"database": self._ping})
+
+    async def __aenter__(self) -> Self:
+        await prepare(self._config, self.database, self.passwords)
+        async with self.database.write() as store:
+            await store.parties.all_offline()
+        self._start_loop(self.dispatcher.run())
+        self._start_loop(self.desk.run())
+        self._server = self._build()
+        self.port = self._server.add_insecure_port(self._config.address)
+        await self._server.start()
+        log.info("server_listening", address=self._config.address, port=self.port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.stop(GRACE_SECONDS)
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self.passwords.close()
+        await self.database.close()
+        log.info("server_stopped")
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        await self._server.wait_for_termination()
+
+    def _build(self) -> grpc.aio.Server:
+        interceptors = [telemetry(), errors(), identity(self.accounts.identify)]
+        server = grpc.aio.server(options=OPTIONS, interceptors=interceptors)
+        register(server, self._parts)
+        database, bus = self.database, self.bus
+        delivery = DeliveryServicer(
+            database, self.accounts, self.dispatcher, self.desk, Runs(bus), self._config.heartbeat_seconds
+        )
+        delivery_pb2_grpc.add_DeliveryServiceServicer_to_server(delivery, server)
+        task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, self.blobs), server)
+        result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, self.hub), server)
+        payloads = PayloadServicer(PayloadDesk(database, self.blobs))
+        payload_pb2_grpc.add_PayloadServiceServicer_to_server(payloads, server)
+        return server
+
+    def _start_loop(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _ping(self) -> bool:
+        async with self.database.read() as store:
+            await store.events.last_id()
+        return True
+
+    async def _node_leaving(self, store: Store, node: Node) -> None:
+        await fail_of_node(store, self.bus, node.organization_id, node.collaboration_id)
+
+    def _payloads_gone(self, payloads: Sequence[Payload]) -> None:
+        for payload in payloads:
+            self._start_loop(self.blobs.delete(payload.id, payload.size))
+
+
+async def serve(config: ServerConfig) -> None:
+    """Runs a server until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with Server(config):
+        await stopping.wait()

@@ -73,7 +73,8 @@ class Servicer(AlgorithmServiceServicer):
     @streaming
     async def ListParticipants(self, request: ListParticipantsRequest, context: Context) -> AsyncIterator[Participant]:
         try:
-            members = await asyncio.wait_for(self._directory.members(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                members = await self._directory.members()
         except TimeoutError as error:
             raise Unavailable("the server cannot be reached") from error
         for member in members:

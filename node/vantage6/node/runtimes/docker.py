@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import docker
 import requests
@@ -75,6 +76,7 @@ class DockerRuntime:
         self._registries = registries or {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
         self._connecting = asyncio.Lock()
+        self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._client: DockerClient | None = None
         self._endings: Endings | None = None
         self._paths = HostPaths(None)
@@ -94,7 +96,9 @@ class DockerRuntime:
     async def start(self, spec: RunSpec) -> Handle:
         """Makes and starts the container, or finds the one that was started for this key."""
         client = await self._connected()
-        return await self._call(lambda: self._start(client, spec))
+        # The engine reserves the name some time before it knows the container by it.
+        async with self._starting.setdefault(spec.key, asyncio.Lock()):
+            return await self._call(lambda: self._start(client, spec))
 
     async def wait(self, handle: Handle) -> Exit:
         """Hears of the end; ends the run itself when its time is over."""

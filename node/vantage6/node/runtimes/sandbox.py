@@ -45,6 +45,7 @@ class SandboxRuntime:
         self._states = state_folder.absolute()
         self._states.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._bwrap = find_bwrap(bwrap)
+        self._starting = asyncio.Lock()
         log.warning("algorithms run in a sandbox: this is for development and demonstrations, not for patient data")
 
     async def pull(self, image: str, progress: Progress | None = None) -> str:
@@ -58,7 +59,8 @@ class SandboxRuntime:
         """Starts the sandbox, or finds the one that was started for this key."""
         if not _KEY.fullmatch(spec.key):
             raise RunRefused(f"key {spec.key!r} is not a plain name", key=spec.key)
-        return await asyncio.to_thread(self._start, spec)
+        async with self._starting:  # The second to ask for a key is told of the run when there is one.
+            return await asyncio.to_thread(self._start, spec)
 
     async def wait(self, handle: Handle) -> Exit:
         """Hears of the end from the kernel; ends the run itself when its time is over."""

@@ -94,7 +94,7 @@ class SandboxRun:
         if init:
             send(init, signal.SIGKILL)
         elif self.is_complete() and not self.process.is_over():
-            send(self.process.pid, signal.SIGKILL)  # It has not come to make the namespace.
+            send(-self.process.pid, signal.SIGKILL)  # Its group: it has not come to make the namespace.
 
     def exit(self) -> Exit:
         """How it ended; call it when it is over."""

@@ -14,9 +14,9 @@ from vantage6.server.domain.bus import Bus, Happened, Signal, Stop, Wake
 from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.domain.events import now
 from vantage6.server.domain.results import lose, move, settle
-from vantage6.server.domain.states import FINAL, ResultState
+from vantage6.server.domain.states import ACTIVE, FINAL, ResultState
 from vantage6.server.store.sql import Database, Store
-from vantage6.server.store.tables import Result, Task
+from vantage6.server.store.tables import Node, Result, Task
 
 log = structlog.get_logger()
 
@@ -130,6 +130,11 @@ class Dispatcher:
         self._wake(link.address)
         return link
 
+    def cut_off(self, node: Node) -> None:
+        """Ends the connection of a node that was deleted or got a new API key."""
+        if link := self._links.get((node.organization_id, node.collaboration_id)):
+            link.drop("the node was deleted or its API key changed")
+
     def resize(self, link: Link, window: int) -> None:
         """Takes note of how many assignments a node wants to hold from now on."""
         link.window = min(max(window, 0), MAX_WINDOW)
@@ -154,7 +159,7 @@ class Dispatcher:
     async def _reconcile(self, store: Store, link: Link, claims: dict[int, Claim]) -> list[delivery_pb2.Cancel]:
         touched: list[Task] = []
         current: dict[int, int] = {}
-        for result, task in await store.results.active(*link.address):
+        for result, task in await store.results.of_node(*link.address, ACTIVE):
             claim = claims.get(result.id)
             if claim and claim.epoch == result.epoch:
                 current[result.id] = result.epoch

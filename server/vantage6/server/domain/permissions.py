@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from vantage6.server.store.tables import Role
 
 __all__ = [
-    "DEFAULT_ROLES", "ROOT", "Visibility", "allows", "granted_by", "holds", "missing", "require", "require_user", "require_view",
-    "rules_of", "table_rules", "task_sight", "visibility",
+    "DEFAULT_ROLES", "ROOT", "Visibility", "allows", "granted_by", "holds", "missing", "require", "require_user",
+    "require_view", "rules_of", "table_rules", "task_sight", "visibility",
 ]  # fmt: skip
 
 ROOT = "root"

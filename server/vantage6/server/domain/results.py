@@ -107,3 +107,12 @@ async def _cancel_children(store: Store, bus: Bus, task_ids: Collection[int]) ->
     for child in (await store.tasks.by_ids(children)).values() if children else ():
         if TaskState(child.state) not in TASK_FINAL:
             await cancel_family(store, bus, child.id, "PARENT_ENDED", "the run that asked for it has ended")
+
+
+async def fail_of_node(store: Store, bus: Bus, organization_id: int, collaboration_id: int) -> None:
+    """The node of an organization leaves a collaboration: what waits for it or runs there will not be done."""
+    tasks = {}
+    for result, task in await store.results.of_node(organization_id, collaboration_id, OPEN):
+        stop(store, bus, task, result, ResultState.FAILED, "NODE_DELETED", "the organization's node was removed")
+        tasks[task.id] = task
+    await settle(store, bus, tasks.values())

@@ -179,9 +179,9 @@ async def _check_inputs(
             raise InvalidArgument(f"{where}.input: over {INLINE_LIMIT} bytes; upload it with PayloadService")
         elif looks_sealed(target.input) != collaboration.encrypted:
             raise NotSealed(
-                f"{where}.input: collaboration {collaboration.id} is encrypted, so the input must be sealed"
+                f"{where}.input: must be sealed, since collaboration {collaboration.id} is encrypted"
                 if collaboration.encrypted
-                else f"{where}.input: collaboration {collaboration.id} is not encrypted, so the input must not be sealed"
+                else f"{where}.input: must not be sealed, since collaboration {collaboration.id} is not encrypted"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
@@ -19,26 +19,24 @@ _KINDS = {
 }
 
 
-class Enclosing(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+class Enclosing(grpc.aio.ServerInterceptor):
     """Runs every call inside `around(method, context)`."""
 
     def __init__(self, around: Around) -> None:
         self._around = around
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler = cast("Any", await continuation(handler_call_details))
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        handler = await continuation(handler_call_details)
         if handler is None:
-            return cast("grpc.RpcMethodHandler[Any, Any]", None)
+            return None
         method = str(handler_call_details.method)
         wrap = self._streaming if handler.response_streaming else self._single
         name = _KINDS[handler.request_streaming, handler.response_streaming]
         make = getattr(grpc, f"{name}_rpc_method_handler")
         wrapped = wrap(method, getattr(handler, name))
-        return cast("Any", make(wrapped, handler.request_deserializer, handler.response_serializer))
+        return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
     def _single(self, method: str, inner: Any) -> Any:
         async def call(request: Any, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rows to messages: typed ids for gRPC callers, links for those that come through the REST gateway (who pay for them)."""
+"""Rows to messages: typed ids for gRPC callers, links for those that come through the REST gateway."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vantage6.server.rpc.links import Value, collection, link, links, moment, nu
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vantage6.server.domain.parties import CollaborationView, OrganizationView
     from vantage6.server.domain.nodes import NodeView
+    from vantage6.server.domain.parties import CollaborationView, OrganizationView
     from vantage6.server.domain.people import RoleView
     from vantage6.server.store.tables import Node, User
 

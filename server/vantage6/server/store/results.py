@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from vantage6.server.domain.states import ACTIVE, OPEN, ResultState
+from vantage6.server.domain.states import OPEN, ResultState
 from vantage6.server.store.tables import Content, Node, Result, Task
 from vantage6.server.store.tasks import TaskSight
 
@@ -132,13 +132,15 @@ class Results:
                 found.append((result, task))
         return found
 
-    async def active(self, organization_id: int, collaboration_id: int) -> list[tuple[Result, Task]]:
-        """What is handed to a node and not final."""
+    async def of_node(
+        self, organization_id: int, collaboration_id: int, states: Collection[ResultState]
+    ) -> list[tuple[Result, Task]]:
+        """What the node of an organization in a collaboration has in these states."""
         query = (
             select(Result, Task)
             .join(Task, Task.id == Result.task_id)
             .where(
-                Result.state.in_([int(state) for state in ACTIVE]),
+                Result.state.in_([int(state) for state in states]),
                 Result.organization_id == organization_id,
                 Task.collaboration_id == collaboration_id,
             )

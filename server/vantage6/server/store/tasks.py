@@ -113,11 +113,7 @@ class Tasks:
 
     async def child_ids(self, task_ids: Collection[int]) -> dict[int, list[int]]:
         """Ids of the children of each task, ascending; absent where there are none."""
-        query = (
-            select(Task.parent_id, Task.id)
-            .where(Task.parent_id.in_(task_ids))
-            .order_by(Task.id)
-        )
+        query = select(Task.parent_id, Task.id).where(Task.parent_id.in_(task_ids)).order_by(Task.id)
         found: dict[int, list[int]] = {}
         for parent_id, child_id in await self._session.execute(query):
             if parent_id is not None:

@@ -1,0 +1,90 @@
+"""SystemService."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from vantage6.api.v1 import system_pb2, system_pb2_grpc
+from vantage6.common.errors import PermissionDenied, Unavailable
+from vantage6.server import CONTRACT_VERSION, __version__
+from vantage6.server.domain.caller import Anonymous, ContainerCaller, Operation, Resource, current_call
+from vantage6.server.domain.permissions import scope_of
+from vantage6.server.rpc.convert import node_status
+from vantage6.server.rpc.links import API, collection, link, moment, value
+
+if TYPE_CHECKING:
+    from vantage6.server.domain.nodes import NodeRules
+    from vantage6.server.rpc.pages import Context
+    from vantage6.server.store.tables import Node
+
+Check = Callable[[], Awaitable[bool]]
+"""Whether one thing that the server cannot do without answers."""
+
+
+class SystemServicer(system_pb2_grpc.SystemServiceServicer):
+    def __init__(self, nodes: NodeRules, checks: dict[str, Check]) -> None:
+        self._nodes = nodes
+        self._checks = checks
+
+    async def GetVersion(self, request: system_pb2.GetVersionRequest, context: Context) -> system_pb2.Version:
+        return system_pb2.Version(version=__version__, contract_version=CONTRACT_VERSION)
+
+    async def GetHealth(self, request: system_pb2.GetHealthRequest, context: Context) -> system_pb2.Health:
+        for name, check in self._checks.items():
+            if not await check():
+                raise Unavailable(f"The {name} does not answer.", part=name)
+        return system_pb2.Health(status="ok")
+
+    async def GetStats(self, request: system_pb2.GetStatsRequest, context: Context) -> system_pb2.Stats:
+        caller = current_call().caller
+        if isinstance(caller, ContainerCaller):
+            raise PermissionDenied("Only users and nodes may see this.")
+        stats = system_pb2.Stats()
+        for state in await self._nodes.states(caller):
+            entry = stats.collaborations.add(id=state.row.id, name=state.row.name)
+            entry.nodes.extend(_node(node) for node in state.nodes)
+        return stats
+
+    async def GetEntryPoint(self, request: system_pb2.GetEntryPointRequest, context: Context) -> system_pb2.EntryPoint:
+        caller = current_call().caller
+        entry = system_pb2.EntryPoint(link=value({"link": API, "methods": ["GET"]}))
+        paths = {name: ["GET"] for name in ("version", "health")}
+        paths |= {f"token/{name}": ["POST"] for name in ("user", "node", "refresh")}
+        if not isinstance(caller, Anonymous):
+            for resource in Resource:
+                if methods := _methods(resource):
+                    paths[resource.value] = methods
+            paths["stats"] = ["GET"]
+        for path, methods in paths.items():
+            entry.links.fields[path].CopyFrom(collection(path, methods))
+        return entry
+
+
+def _methods(resource: Resource) -> list[str]:
+    caller = current_call().caller
+    methods = []
+    if scope_of(caller, resource, Operation.VIEW) is not None or resource is Resource.ROLE:
+        methods.append("GET")
+    # Results come into being with their task, and events by themselves.
+    created = resource not in {Resource.RESULT, Resource.EVENT}
+    if created and scope_of(caller, resource, Operation.CREATE) is not None:
+        methods.append("POST")
+    return methods
+
+
+def _node(row: Node) -> system_pb2.NodeStats:
+    organization = row.organization_id
+    return system_pb2.NodeStats(
+        id=row.id,
+        name=row.name,
+        status=node_status(row).string_value,
+        last_seen=moment(row.last_seen),
+        organization=link(
+            Resource.ORGANIZATION,
+            organization,
+            current_call(),
+            organization_id=organization,
+            collaboration_ids=[row.collaboration_id],
+        ),
+    )

@@ -1,0 +1,156 @@
+"""A real grpc.aio server in this process, on SQLite in a temporary folder, with a small world in it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from argon2 import PasswordHasher
+
+from vantage6.api.v1 import (
+    auth_pb2,
+    auth_pb2_grpc,
+    collaboration_pb2_grpc,
+    node_pb2_grpc,
+    organization_pb2_grpc,
+    result_pb2_grpc,
+    role_pb2_grpc,
+    system_pb2_grpc,
+    task_pb2_grpc,
+    user_pb2_grpc,
+)
+from vantage6.server.domain.accounts import AccountRules
+from vantage6.server.domain.bootstrap import bootstrap
+from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.parties import Hooks
+from vantage6.server.domain.secrets import Passwords, Tokens
+from vantage6.server.domain.throttle import Throttle
+from vantage6.server.interceptors.errors import errors
+from vantage6.server.interceptors.identity import identity
+from vantage6.server.interceptors.telemetry import telemetry
+from vantage6.server.rpc.register import Parts, register
+from vantage6.server.rpc.results import ResultServicer
+from vantage6.server.rpc.tasks import TaskServicer
+from vantage6.server.store.blobs import Blobs
+from vantage6.server.store.migrate import upgrade
+from vantage6.server.store.sql import Database
+from vantage6.server.store.tables import Payload, Result, Task
+
+PASSWORD = "correct horse battery"
+ROOT_PASSWORD = "root of all evil, and good"
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Stubs:
+    """All services over one channel; calls take `metadata=` as every stub does."""
+
+    channel: grpc.aio.Channel
+
+    def __post_init__(self) -> None:
+        self.auth: Any = auth_pb2_grpc.AuthServiceStub(self.channel)
+        self.organizations: Any = organization_pb2_grpc.OrganizationServiceStub(self.channel)
+        self.collaborations: Any = collaboration_pb2_grpc.CollaborationServiceStub(self.channel)
+        self.nodes: Any = node_pb2_grpc.NodeServiceStub(self.channel)
+        self.users: Any = user_pb2_grpc.UserServiceStub(self.channel)
+        self.roles: Any = role_pb2_grpc.RoleServiceStub(self.channel)
+        self.system: Any = system_pb2_grpc.SystemServiceStub(self.channel)
+        self.tasks: Any = task_pb2_grpc.TaskServiceStub(self.channel)
+        self.results: Any = result_pb2_grpc.ResultServiceStub(self.channel)
+
+
+@dataclass
+class Gone:
+    """What the hooks were told."""
+
+    nodes: list[int] = field(default_factory=list)
+    payloads: list[str] = field(default_factory=list)
+
+    def hooks(self) -> Hooks:
+        def payloads_gone(payloads: Sequence[Payload]) -> None:
+            self.payloads.extend(payload.id for payload in payloads)
+
+        return Hooks(node_cut_off=lambda node: self.nodes.append(node.id), payloads_gone=payloads_gone)
+
+
+@dataclass
+class Live:
+    database: Database
+    accounts: AccountRules
+    tokens: Tokens
+    passwords: Passwords
+    throttle: Throttle
+    port: int
+    stubs: Stubs
+    gone: Gone
+
+    async def login(self, username: str = "root", password: str = "") -> Metadata:
+        """Metadata that say who is calling."""
+        chosen = password or (ROOT_PASSWORD if username == "root" else PASSWORD)
+        request = auth_pb2.CreateUserTokenRequest(username=username, password=chosen)
+        return bearer((await self.stubs.auth.CreateUserToken(request)).access_token)
+
+    async def login_node(self, api_key: str) -> Metadata:
+        request = auth_pb2.CreateNodeTokenRequest(api_key=api_key)
+        return bearer((await self.stubs.auth.CreateNodeToken(request)).access_token)
+
+    async def add_run(
+        self, collaboration_id: int, organization_id: int, state: int = 1, image: str = "image"
+    ) -> tuple[Task, Result]:
+        """A task with one result, straight into the tables."""
+        now = dt.datetime.now(dt.UTC)
+        async with self.database.write() as store:
+            task = Task(
+                collaboration_id=collaboration_id, key=secrets.token_hex(8), digest=b"", image=image, run_id=1,
+                initiator_id=organization_id, state=1, created_at=now,
+            )  # fmt: skip
+            store.tasks.add(task)
+            await store.flush()
+            result = Result(task_id=task.id, organization_id=organization_id, state=state, epoch=1)
+            store.results.add(result)
+            await store.flush()
+        return task, result
+
+
+def bearer(token: str, *more: tuple[str, str]) -> Metadata:
+    return (("authorization", f"Bearer {token}"), *more)
+
+
+def rest(metadata: Metadata = ()) -> Metadata:
+    """The same caller, through the gateway."""
+    return (*metadata, ("x-vantage6-door", "rest"))
+
+
+async def everything(stream: Any) -> list[Any]:
+    return [message async for message in stream]
+
+
+@asynccontextmanager
+async def live_server(folder: Path) -> AsyncIterator[Live]:
+    database = Database(f"sqlite+aiosqlite:///{folder / 'server.db'}")
+    await upgrade(database.engine)
+    passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    await bootstrap(database, passwords, root_password=ROOT_PASSWORD)
+    tokens, throttle, gone = Tokens(secrets.token_hex(64)), Throttle(), Gone()
+    accounts = AccountRules(database, tokens, passwords, throttle)
+    server = grpc.aio.server(interceptors=[telemetry(), errors(), identity(accounts.identify)])
+    register(server, Parts(database, accounts, passwords, throttle, gone.hooks(), {}))
+    bus, blobs = LocalBus(), Blobs(str(folder / "blobs"))
+    task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, blobs), server)
+    result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Live(database, accounts, tokens, passwords, throttle, port, Stubs(channel), gone)
+    finally:
+        await server.stop(None)
+        passwords.close()
+        await database.close()
