@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
 import subprocess
@@ -129,7 +130,7 @@ class TestJson:
 FRAMES = {
     "plain": pd.DataFrame({"a": [1, 2], "b": [1.5, None], "c": ["x", None], "f": [True, False]}),
     "nullable": pd.DataFrame({"i": pd.array([1, None], dtype="Int64"), "s": pd.array(["a", None], dtype="string")}),
-    "times": pd.DataFrame({"d": pd.to_datetime(["2020-01-01", None]), "t": pd.to_timedelta([3, 4], unit="s")}),
+    "times": pd.DataFrame({"d": pd.to_datetime(["2020-01-01", "NaT"]), "t": pd.to_timedelta([3, 4], unit="s")}),
     "zone": pd.DataFrame({"d": pd.to_datetime(["2020-01-01"]).tz_localize("Europe/Amsterdam")}),
     "category": pd.DataFrame({"a": pd.Categorical(["x", "y"], categories=["y", "x", "z"], ordered=True)}),
     "period": pd.DataFrame({"p": pd.period_range("2020", periods=2, freq="M"), "i": pd.interval_range(0, 2)}),
@@ -162,10 +163,10 @@ class TestArrow:
     @settings(deadline=None, max_examples=50)
     @given(
         values=st.lists(st.floats(width=64), max_size=20),
-        columns=st.dictionaries(texts, st.sampled_from(["float64", "float32"]), max_size=3),
+        columns=st.dictionaries(texts, st.sampled_from(["float64", "float32"]), min_size=1, max_size=3),
     )
-    def test_any_numbers(self, values: list[float], columns: dict[str, str]) -> None:
-        frame = pd.DataFrame({name: pd.Series(values, dtype="float64") for name in columns} or {"a": [1]})
+    def test_any_numbers(self, values: list[float], columns: dict[str, Any]) -> None:
+        frame = pd.DataFrame({name: pd.Series(values, dtype=kind) for name, kind in columns.items()})
         back = deserialize(serialize(frame, "arrow"))
         assert isinstance(back, pd.DataFrame)
         assert_frame_equal(back, frame)
@@ -234,10 +235,8 @@ class TestArrow:
         for at in range(6, len(good), 7):
             damaged = bytearray(good)
             damaged[at] ^= 0xFF
-            try:
+            with contextlib.suppress(SerializationError):  # Else it hit padding or a value.
                 deserialize(bytes(damaged))
-            except SerializationError:
-                continue  # The others hit padding or a value, and are read as another value.
         for size in range(6, len(good) - 20, 50):
             with pytest.raises(SerializationError):
                 deserialize(good[:size])
@@ -251,7 +250,7 @@ class TestArrow:
             return b"arrow." + sink.getvalue().to_pybytes()
 
         with pytest.raises(SerializationError, match="more cells than its bytes"):
-            deserialize(stream(pa.table({"a": pa.nulls(2**40)})))
+            deserialize(stream(pa.table({"a": pa.nulls(2**28)})))
         about = b'{"kind": "array", "dtype": "<U100000000", "shape": [100]}'
         wide = pa.table({"values": ["x"] * 100}).replace_schema_metadata({b"vantage6": about})
         with pytest.raises(SerializationError, match="do not fit"):
@@ -302,10 +301,8 @@ class TestPrefix:
 
     @given(data=st.binary(max_size=200))
     def test_any_bytes_are_a_value_or_an_error(self, data: bytes) -> None:
-        try:
+        with contextlib.suppress(SerializationError):
             deserialize(data)
-        except SerializationError as error:
-            assert str(error)
 
     def test_a_new_format(self) -> None:
         assert set(formats()) >= {"json", "arrow", "bytes"}

@@ -48,7 +48,7 @@ class Connection:
         self.out.put_nowait(None)
 
 
-class FakeServer(  # type: ignore[misc]  # it has no more of the services than a node calls
+class FakeServer(
     auth_pb2_grpc.AuthServiceServicer,
     delivery_pb2_grpc.DeliveryServiceServicer,
     organization_pb2_grpc.OrganizationServiceServicer,

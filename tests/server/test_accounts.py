@@ -101,9 +101,7 @@ async def test_a_refresh_token_is_good_once_and_its_second_use_ends_the_session(
 
 async def test_a_refresh_token_may_come_in_the_metadata(live: Live) -> None:
     first = await login(live)
-    answer = await live.stubs.auth.RefreshToken(
-        auth_pb2.RefreshTokenRequest(), metadata=bearer(first.refresh_token)
-    )
+    answer = await live.stubs.auth.RefreshToken(auth_pb2.RefreshTokenRequest(), metadata=bearer(first.refresh_token))
     assert (await whoami(live, answer.access_token)).id == 1
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -76,9 +76,7 @@ def schedule(shared: bytes, info: bytes) -> tuple[bytes, bytes]:
 
 
 def wrap(key: bytes, to: Keys, info: bytes) -> bytes:
-    shared_mlkem, ciphertext = MLKEM768PublicKey.from_public_bytes(
-        to.mlkem.public_key().public_bytes_raw()
-    ).encapsulate()
+    shared_mlkem, ciphertext = to.mlkem.public_key().encapsulate()
     ephemeral, static = X25519PrivateKey.generate(), to.x25519.public_key()
     point = ephemeral.public_key().public_bytes_raw()
     shared = xwing(shared_mlkem, ephemeral.exchange(static), point, static.public_bytes_raw())

@@ -34,11 +34,12 @@ class Login:
     username: str
     password: str
     key: Path | None
+    known: Path | None
 
     @contextmanager
     def client(self, *, opening: bool = False) -> Iterator[Client]:
         """A client that is logged in; with `opening`, one that can open results."""
-        with _told(), Client(self.url, self.ca_file) as client:
+        with _told(), Client(self.url, self.ca_file, known_organizations=self.known) as client:
             try:
                 client.authenticate(self.username, self.password)
             except SecondFactorRequired:
@@ -63,14 +64,15 @@ def _with_login(command: Command) -> Command:
         click.option("--ca-file", envvar="VANTAGE6_CA_FILE", type=_PATH),
         click.option("--username", "-u", envvar="VANTAGE6_USERNAME", prompt=True, prompt_required=False),
         click.option("--key", envvar="VANTAGE6_KEY", type=_PATH, help="Key file that opens results."),
+        click.option("--known-organizations", "known", envvar="VANTAGE6_KNOWN_ORGANIZATIONS", type=_PATH),
     )
 
     @functools.wraps(command)
     def with_login(  # type: ignore[no-untyped-def]
-        *args, server: str, ca_file: Path | None, username: str | None, key: Path | None, **kwargs
+        *args, server: str, ca_file: Path | None, username: str | None, key: Path | None, known: Path | None, **kwargs
     ) -> None:
         username = username or click.prompt("Username", err=True)
-        command(Login(server, ca_file, username, _password(), key), *args, **kwargs)
+        command(Login(server, ca_file, username, _password(), key, known), *args, **kwargs)
 
     return functools.reduce(lambda inner, option: option(inner), reversed(options), with_login)  # type: ignore[return-value]
 

@@ -62,7 +62,8 @@ class Node:
             self.session,
             self.journal,
             instance_id=uuid.uuid4().hex,
-            versions=versions(self.runtime.name),
+            # The machine's own system is the site's business.
+            versions={name: number for name, number in versions(self.runtime.name).items() if name != "system"},
             window=config.limits.runs,
             backoff=backoff,
         )
@@ -112,7 +113,7 @@ def _runtime_options(config: NodeConfig) -> dict[str, object]:
 async def serve(config: NodeConfig) -> None:
     """Runs a node until SIGTERM or SIGINT."""
     with _alone(config.data_dir):
-        log.info("starting", node=config.name, server=config.server_url, **versions(config.runtime))
+        log.info("starting", name=config.name, server=config.server_url, **versions(config.runtime))
         if not config.policy.allowed_images and not config.policy.allowed_digests:
             log.warning("nothing_allowed", message="every run will be refused: set policy.allowed_images")
         work = asyncio.create_task(Node(config).run())
@@ -128,7 +129,7 @@ async def serve(config: NodeConfig) -> None:
 def versions(runtime: str) -> dict[str, str]:
     """Versions of what this node is made of, for its log and for the server."""
     found = {"contract": CONTRACT_VERSION, "python": platform.python_version(), "system": platform.platform()}
-    for name, package in (("vantage6", "vantage6-grpc"), ("grpc", "grpcio"), ("cryptography", "cryptography")):
+    for name, package in (("node", "vantage6-grpc"), ("grpc", "grpcio"), ("cryptography", "cryptography")):
         try:
             found[name] = version(package)
         except PackageNotFoundError:

@@ -140,12 +140,14 @@ class Runs:
         for entry in entries:
             if self._epochs.get(entry.key[0]) != entry.key[1] or entry.state in states.FINAL:
                 continue  # Ended; or cancelled or assigned anew while the runtime was asked.
-            handle = handles.pop(spec_key(self._site.config.name, entry), None)
+            handle = handles.pop(spec_key(self._site.config.name, entry.key), None)
             if handle is None and entry.digest is not None:
                 await self._report_lost(entry)
             else:
                 self._spawn(entry, handle)
-        for handle in handles.values():
+        # Assignments that came in the meantime are not remains.
+        alive = {spec_key(self._site.config.name, (id_, worker.epoch)) for id_, worker in self._workers.items()}
+        for handle in [handle for key, handle in handles.items() if key not in alive]:
             log.info("run_reaped", handle=handle)
             await self._site.runtime.remove(handle)
         await asyncio.to_thread(self._remove_files)

@@ -21,7 +21,7 @@ from vantage6.node import outcome as outcomes
 from vantage6.node import states
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
-from vantage6.node.journal import Entry, Journal
+from vantage6.node.journal import Entry, Journal, Key
 from vantage6.node.link import Link
 from vantage6.node.outbox import Outbox
 from vantage6.node.outcome import Outcome
@@ -84,7 +84,7 @@ class Worker:
     def begin(self, handle: Handle | None = None) -> asyncio.Task[None]:
         """Starts working; with a handle it takes up a run that an earlier life of the node has started."""
         self._handle = handle
-        self._task = asyncio.create_task(self._work(), name=spec_key(self._site.config.name, self._entry))
+        self._task = asyncio.create_task(self._work(), name=spec_key(self._site.config.name, self._entry.key))
         return self._task
 
     def stop(self, reason: str) -> None:
@@ -201,7 +201,7 @@ class Worker:
             output_bytes=ours.output_bytes,
         )
         return RunSpec(
-            key=spec_key(self._site.config.name, self._entry),
+            key=spec_key(self._site.config.name, self._entry.key),
             image=self._run.image,
             run_dir=files.run_dir,
             environment=files.environment,
@@ -300,6 +300,6 @@ class Worker:
         return self._run.deadline.ToNanoseconds() / 1e9 - time.time()
 
 
-def spec_key(node: str, entry: Entry) -> str:
+def spec_key(node: str, key: Key) -> str:
     """The name by which the runtime knows a run."""
-    return f"{node}-{entry.key[0]}-{entry.key[1]}"
+    return f"{node}-{key[0]}-{key[1]}"

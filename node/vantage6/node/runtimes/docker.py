@@ -180,7 +180,11 @@ class DockerRuntime:
             client = docker.from_env(max_pool_size=_THREADS)
         else:
             client = docker.DockerClient(base_url=self._base_url, max_pool_size=_THREADS)
-        client.ping()
+        try:
+            client.ping()
+        except BaseException:
+            client.close()
+            raise
         return client
 
     async def _facts(self, handle: Handle) -> Facts:

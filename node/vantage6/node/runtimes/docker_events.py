@@ -26,6 +26,19 @@ STREAM_BROKE = (DockerException, requests.RequestException, HTTPError, OSError, 
 _AGAIN_AFTER = 1.0
 
 
+def cut(stream: CancellableStream[Any]) -> None:
+    """Ends a stream under its reader, who finds its end or an error."""
+    try:
+        stream.close()
+    except STREAM_BROKE as error:
+        log.debug("a stream was over already: %s", type(error).__name__)
+
+
+def release(stream: CancellableStream[Any]) -> None:
+    """Closes the connection when nobody reads any more; the SDK itself leaves it to the garbage collector."""
+    stream._response.close()  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other way
+
+
 class Endings:
     """Wakes who waits for a container whenever it may have ended; they look for themselves then."""
 
@@ -56,11 +69,10 @@ class Endings:
         """Ends the thread; blocks shortly."""
         self._closing.set()
         if self._stream is not None:
-            try:
-                self._stream.close()
-            except STREAM_BROKE as error:
-                log.debug("events of the engine were over already: %s", error)
+            cut(self._stream)
         self._thread.join(timeout=5)
+        if self._stream is not None:
+            release(self._stream)
 
     def _listen(self) -> None:
         since = int(time.time())
@@ -75,6 +87,8 @@ class Endings:
             except STREAM_BROKE as error:
                 if not self._closing.is_set():
                     log.warning("the engine's events broke off, trying again: %s", type(error).__name__)
+            if self._stream is not None and not self._closing.is_set():
+                release(self._stream)
             self._closing.wait(_AGAIN_AFTER)
 
     def _tell(self, container: str | None) -> None:

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from vantage6.node.runtimes.docker_events import STREAM_BROKE
+from vantage6.node.runtimes.docker_events import STREAM_BROKE, cut, release
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,8 +51,6 @@ async def follow(stream: CancellableStream[bytes]) -> AsyncIterator[bytes]:
 
 
 def _end(stream: CancellableStream[bytes], reader: threading.Thread) -> None:
-    try:
-        stream.close()
-    except STREAM_BROKE as error:
-        log.debug("a log was over already: %s", type(error).__name__)
+    cut(stream)
     reader.join(timeout=5)
+    release(stream)

@@ -54,6 +54,8 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
                     yield message
 
     async def CreateTask(self, request: task_pb2.CreateTaskRequest, context: Any) -> task_pb2.Task:
+        # Not 201, as other creating calls: programs for 1.x want it so.
+        await context.send_initial_metadata((("x-http-code", "200"),))
         async with self._database.write() as store:
             task = await tasks.create(store, self._bus, current_call().caller, request)
             await store.flush()
