@@ -54,7 +54,7 @@ class Network:
         }
         config = self._write("server.yaml", server)
         command = [program("vserver"), "start", "--config", str(config)]
-        port = services.start({"server": (command, r'server_listening.*"port": (\d+)')})["server"][1]
+        port = services.start({"server": (command, r'(?=.*server_listening).*"port": (\d+)')})["server"][1]
         tls = make_certificates(self.folder / "tls")
         gateway = {
             "listen": "127.0.0.1:0",

@@ -162,7 +162,7 @@ class TestArrow:
 
     @settings(deadline=None, max_examples=50)
     @given(
-        values=st.lists(st.floats(width=64), max_size=20),
+        values=st.lists(st.floats(width=32), max_size=20),
         columns=st.dictionaries(texts, st.sampled_from(["float64", "float32"]), min_size=1, max_size=3),
     )
     def test_any_numbers(self, values: list[float], columns: dict[str, Any]) -> None:

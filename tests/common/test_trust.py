@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vantage6.common.errors import FailedPrecondition, KeyChanged, KeyUnknown
-from vantage6.common.keys import KeyPair, PublicKey
+from vantage6.common.keys import KeyPair
 from vantage6.common.trust import KnownOrganizations
 
 
@@ -59,6 +60,7 @@ def test_pinned_takes_nobody_new(path: Path, sender: KeyPair) -> None:
         known.check(3, "Hospital", sender.public)
     assert sender.public.fingerprint in error.value.message
     assert not path.exists()
+    path.parent.mkdir(exist_ok=True)
     path.write_text(f'{{"version": 1, "organizations": {{"3": {{"fingerprint": "{sender.public.fingerprint}"}}}}}}')
     path.chmod(0o600)
     known.check(3, "Hospital", sender.public)
@@ -118,20 +120,26 @@ def test_an_unknown_policy_is_refused(path: Path) -> None:
         KnownOrganizations(path, "always")  # type: ignore[arg-type]
 
 
-def _pin(path: Path, pem: bytes, start: int) -> None:
-    known = KnownOrganizations(path)
-    for number in range(start, start + 25):
-        known.check(number, "x", PublicKey.from_pem(pem))
+PIN = """
+import sys
+from pathlib import Path
+from vantage6.common.keys import PublicKey
+from vantage6.common.trust import KnownOrganizations
+
+known, key = KnownOrganizations(Path(sys.argv[1])), PublicKey.from_pem(sys.stdin.buffer.read())
+for number in range(int(sys.argv[2]), int(sys.argv[2]) + 25):
+    known.check(number, "x", key)
+"""
 
 
 @pytest.mark.row("M47")
 def test_several_processes_lose_no_pin(path: Path, sender: KeyPair) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_pin, args=(path, sender.public.to_pem(), start)) for start in (1, 101, 201)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    key = path.parent.parent / "key"
+    key.write_bytes(sender.public.to_pem())
+    workers = []
+    for start in ("1", "101", "201"):
+        with key.open("rb") as file:
+            workers.append(subprocess.Popen([sys.executable, "-c", PIN, str(path), start], stdin=file))
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
     assert len(json.loads(path.read_text())["organizations"]) == 75
     assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name, path.name + ".lock"]

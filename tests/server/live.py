@@ -17,8 +17,10 @@ from vantage6.api.v1 import (
     auth_pb2,
     auth_pb2_grpc,
     collaboration_pb2_grpc,
+    event_pb2_grpc,
     node_pb2_grpc,
     organization_pb2_grpc,
+    payload_pb2_grpc,
     result_pb2_grpc,
     role_pb2_grpc,
     system_pb2_grpc,
@@ -28,12 +30,16 @@ from vantage6.api.v1 import (
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.bootstrap import bootstrap
 from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.events import EventHub
 from vantage6.server.domain.parties import Hooks
+from vantage6.server.domain.payloads import PayloadDesk
 from vantage6.server.domain.secrets import Passwords, Tokens
 from vantage6.server.domain.throttle import Throttle
 from vantage6.server.interceptors.errors import errors
 from vantage6.server.interceptors.identity import identity
 from vantage6.server.interceptors.telemetry import telemetry
+from vantage6.server.rpc.events import EventServicer
+from vantage6.server.rpc.payloads import PayloadServicer
 from vantage6.server.rpc.register import Parts, register
 from vantage6.server.rpc.results import ResultServicer
 from vantage6.server.rpc.tasks import TaskServicer
@@ -64,6 +70,8 @@ class Stubs:
         self.system: Any = system_pb2_grpc.SystemServiceStub(self.channel)
         self.tasks: Any = task_pb2_grpc.TaskServiceStub(self.channel)
         self.results: Any = result_pb2_grpc.ResultServiceStub(self.channel)
+        self.events: Any = event_pb2_grpc.EventServiceStub(self.channel)
+        self.payloads: Any = payload_pb2_grpc.PayloadServiceStub(self.channel)
 
 
 @dataclass
@@ -145,6 +153,8 @@ async def live_server(folder: Path) -> AsyncIterator[Live]:
     bus, blobs = LocalBus(), Blobs(str(folder / "blobs"))
     task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, blobs), server)
     result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
+    event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, EventHub(database, bus)), server)
+    payload_pb2_grpc.add_PayloadServiceServicer_to_server(PayloadServicer(PayloadDesk(database, blobs)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

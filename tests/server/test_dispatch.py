@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from vantage6.server.domain import tasks
+from vantage6.server.domain.deadlines import Deadlines
 from vantage6.server.domain.dispatch import Claim
-from vantage6.server.domain.events import Topic
+from vantage6.server.domain.events import Topic, now
 from vantage6.server.domain.states import ResultState, TaskState
 
 from .world import World, hear, make_world, report
@@ -289,3 +293,19 @@ async def test_every_task_of_a_user_has_a_new_run_id_also_after_a_deletion(world
 async def test_the_same_key_gives_the_same_task(world: World) -> None:
     first = await world.create_task(world.organizations[0], key="k")
     assert (await world.create_task(world.organizations[0], key="k")).id == first.id
+
+
+async def test_a_deadline_ends_what_is_open_and_stops_the_run(world: World) -> None:
+    deadlines = asyncio.create_task(Deadlines(world.database, world.bus).run())
+    link = await world.connect(world.nodes[0])
+    due = Timestamp()
+    due.FromDatetime(now() + dt.timedelta(seconds=0.3))
+    task = await world.create_task(world.organizations[0], world.organizations[1], deadline=due)
+    assignment = (await hear(link)).assignments[0]
+    assert assignment.deadline == due
+    assert (await hear(link)).cancels[0].reason == "DEADLINE"
+    assert (await world.task(task.id)).state == TaskState.FAILED
+    async with world.database.read() as store:
+        results = await store.results.of_tasks([task.id])
+    assert [(r.state, r.reason) for r in results] == [(S.FAILED, "DEADLINE")] * 2
+    deadlines.cancel()

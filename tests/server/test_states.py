@@ -36,7 +36,7 @@ def test_every_state_has_its_row_and_final_ones_go_nowhere() -> None:
     assert set(MOVES) == set(ResultState)
     assert all(not MOVES[state] for state in FINAL)
     assert all(MOVES[state] >= {ResultState.CANCELLED, ResultState.FAILED, ResultState.LOST} for state in OPEN)
-    assert FINAL | OPEN == set(ResultState)
+    assert set(ResultState) == FINAL | OPEN
 
 
 @given(start=states, reports=st.lists(states, max_size=12))

@@ -1,4 +1,4 @@
-"""A server without its gRPC surface: real database, real dispatcher, real report desk; nodes that do as they are told."""
+"""A server without its gRPC surface: real database, real dispatcher, real report desk; obedient nodes."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ class _Body:
     def _nonce(self, *, last: bool) -> bytes:
         if self._counter >= _MAX_CHUNKS:
             raise InvalidArgument("The content is too large for one envelope (4 PiB).")
-        nonce = bytes(7) + self._counter.to_bytes(4, "big") + bytes([0])
+        nonce = bytes(7) + self._counter.to_bytes(4, "big") + bytes([last])
         self._counter += 1
         return nonce
 

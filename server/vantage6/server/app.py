@@ -22,6 +22,7 @@ from vantage6.common.channel import KEEPALIVE_MS, MAX_MESSAGE
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.deadlines import Deadlines
 from vantage6.server.domain.dispatch import Dispatcher
 from vantage6.server.domain.events import EventHub
 from vantage6.server.domain.parties import Hooks
@@ -82,6 +83,7 @@ class Server:
         self.hub = EventHub(self.database, self.bus)
         self.dispatcher = Dispatcher(self.database, self.bus, self.accounts.issue_container_token)
         self.desk = ReportDesk(self.database, self.bus)
+        self.deadlines = Deadlines(self.database, self.bus)
         self._background: set[asyncio.Task[None]] = set()
         hooks = Hooks(self._node_leaving, self.dispatcher.cut_off, self._payloads_gone)
         self._parts = Parts(self.database, self.accounts, self.passwords, throttle, hooks, {"database": self._ping})
@@ -92,6 +94,7 @@ class Server:
             await store.parties.all_offline()
         self._start_loop(self.dispatcher.run())
         self._start_loop(self.desk.run())
+        self._start_loop(self.deadlines.run())
         self._server = self._build()
         self.port = self._server.add_insecure_port(self._config.address)
         await self._server.start()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
 import structlog
+import uvloop
 
 from vantage6.server import CONTRACT_VERSION, __version__
 from vantage6.server.config import ConfigError, load_config
@@ -52,7 +52,7 @@ def start(path: Path) -> None:
             contract=CONTRACT_VERSION,
             schema=expected_revision(),
         )
-        asyncio.run(serve(config))
+        uvloop.run(serve(config))
     except (ConfigError, WeakSecretError, SchemaUnknownError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

@@ -18,7 +18,8 @@ def set_up_logs(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if person:
-        processors.append(structlog.dev.ConsoleRenderer())
+        # Plain: the richer traceback shows local variables, and with them passwords.
+        processors.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
     else:
         # JSON escapes newlines and terminal sequences, so that a name cannot forge a line (X15).
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

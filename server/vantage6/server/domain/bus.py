@@ -37,7 +37,14 @@ class Happened:
     parent_id: int
 
 
-Signal = Wake | Stop | Happened
+@dataclass(frozen=True)
+class Deadline:
+    """A task with a deadline was created."""
+
+    task_id: int
+
+
+Signal = Wake | Stop | Happened | Deadline
 Handler = Callable[[Signal], None]
 
 

@@ -19,7 +19,7 @@ from vantage6.common.errors import (
     PermissionDenied,
 )
 from vantage6.server.domain import permissions
-from vantage6.server.domain.bus import Bus, Wake
+from vantage6.server.domain.bus import Bus, Deadline, Wake
 from vantage6.server.domain.caller import Caller, ContainerCaller, Operation, Resource, UserCaller
 from vantage6.server.domain.events import now, record_result, record_task
 from vantage6.server.domain.results import cancel_family
@@ -58,6 +58,9 @@ async def create(store: Store, bus: Bus, caller: Caller, request: task_pb2.Creat
     store.tasks.add(task)
     await store.flush()
     record_task(store, bus, task, complete=False)
+    if task.deadline is not None:
+        due = Deadline(task.id)
+        store.after_commit(lambda: bus.publish(due))
     await _add_results(store, bus, task, targets)
     return task
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import structlog
 
-from vantage6.common.errors import Internal, Vantage6Error, to_metadata
+from vantage6.common.errors import Internal, Unimplemented, Vantage6Error, to_metadata
 from vantage6.server.interceptors.wrapping import Enclosing
 
 log = structlog.get_logger(__name__)
@@ -27,6 +27,10 @@ async def _around(method: str, context: Any) -> AsyncIterator[None]:
         await context.abort(error.status, error.message, to_metadata(error))
     except (grpc.aio.AbortError, grpc.RpcError):
         raise
+    except NotImplementedError:
+        # What the generated base class of a servicer raises for a method that is not there yet.
+        missing = Unimplemented("This version of the server cannot do this yet.")
+        await context.abort(missing.status, missing.message, to_metadata(missing))
     except Exception:
         log.exception("call failed", method=method)
         defect = Internal("The server failed at this; its log knows more.")

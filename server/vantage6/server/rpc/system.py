@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import structlog
+
 from vantage6.api.v1 import system_pb2, system_pb2_grpc
 from vantage6.common.errors import PermissionDenied, Unavailable
 from vantage6.server import CONTRACT_VERSION, __version__
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from vantage6.server.domain.nodes import NodeRules
     from vantage6.server.rpc.pages import Context
     from vantage6.server.store.tables import Node
+
+log = structlog.get_logger(__name__)
 
 Check = Callable[[], Awaitable[bool]]
 """Whether one thing that the server cannot do without answers."""
@@ -32,7 +36,7 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
 
     async def GetHealth(self, request: system_pb2.GetHealthRequest, context: Context) -> system_pb2.Health:
         for name, check in self._checks.items():
-            if not await check():
+            if not await _answers(name, check):
                 raise Unavailable(f"The {name} does not answer.", part=name)
         return system_pb2.Health(status="ok")
 
@@ -59,6 +63,14 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
         for path, methods in paths.items():
             entry.links.fields[path].CopyFrom(collection(path, methods))
         return entry
+
+
+async def _answers(name: str, check: Check) -> bool:
+    try:
+        return await check()
+    except Exception:
+        log.exception("health check failed", part=name)
+        return False
 
 
 def _methods(resource: Resource) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.domain.states import OPEN, ResultState
-from vantage6.server.store.tables import Content, Node, Result, Task
+from vantage6.server.store.tables import Content, Result, Task
 from vantage6.server.store.tasks import TaskSight
 
 MANY_NODES = 16
@@ -147,20 +148,13 @@ class Results:
         )
         return [(result, task) for result, task in await self._session.execute(query)]
 
-    async def with_deadline(self) -> list[Task]:
-        """Tasks that have open results and a deadline."""
-        query = (
-            select(Task)
-            .where(Task.deadline.is_not(None), Task.id.in_(select(Result.task_id).where(Result.state.in_(list(OPEN)))))
-            .order_by(Task.deadline)
-        )
-        return list(await self._session.scalars(query))
+    async def nearest_deadline(self) -> dt.datetime | None:
+        """Of the tasks that have open results."""
+        return await self._session.scalar(select(func.min(Task.deadline)).where(_has_open()))
 
-    async def node_of(self, result: Result, task: Task) -> Node | None:
-        query = select(Node).where(
-            Node.organization_id == result.organization_id, Node.collaboration_id == task.collaboration_id
-        )
-        return (await self._session.scalars(query)).one_or_none()
+    async def tasks_due(self, time: dt.datetime) -> list[Task]:
+        """Tasks that have open results though their deadline has passed."""
+        return list(await self._session.scalars(select(Task).where(Task.deadline <= time, _has_open())))
 
     def add(self, result: Result) -> None:
         self._session.add(result)
@@ -173,6 +167,10 @@ class Results:
         if kinds:
             query = query.where(Content.kind.in_(kinds))
         return {(content.result_id, content.kind): content for content in await self._session.scalars(query)}
+
+
+def _has_open() -> ColumnElement[bool]:
+    return exists().where(Result.task_id == Task.id, Result.state.in_([int(state) for state in OPEN]))
 
 
 def _queue() -> Select[Result, Task]:

@@ -173,7 +173,7 @@ class Task(Row):
     priority: Mapped[int] = mapped_column(default=0)
     retries: Mapped[int] = mapped_column(default=3)
     min_results: Mapped[int | None]
-    deadline: Mapped[dt.datetime | None]
+    deadline: Mapped[dt.datetime | None] = mapped_column(index=True)
     # Values of TaskState and of ResultState below: the numbers of the contract.
     state: Mapped[int]
     created_at: Mapped[dt.datetime]

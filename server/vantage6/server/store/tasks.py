@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import ColumnElement, Select, and_, exists, false, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from vantage6.server.store.tables import Result, Task
 from vantage6.server.store.tables import Sequence as SequenceRow
@@ -69,7 +70,9 @@ class TaskFilter:
 
 
 def _performed_by(organization_id: int, collaboration_id: int) -> ColumnElement[bool]:
-    performs = exists().where(Result.task_id == Task.id, Result.organization_id == organization_id)
+    # An alias, since the query around it may be about results too.
+    performed = aliased(Result)
+    performs = exists().where(performed.task_id == Task.id, performed.organization_id == organization_id)
     return and_(Task.collaboration_id == collaboration_id, performs)
 
 

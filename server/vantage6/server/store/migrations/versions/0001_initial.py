@@ -253,6 +253,7 @@ def _tasks() -> None:
         primary("pk_tasks", "id"),
         unique("uq_tasks_collaboration_id_key", "collaboration_id", "key"),
     )
+    op.create_index("ix_tasks_deadline", "tasks", ["deadline"])
     op.create_index("ix_tasks_initiator_id", "tasks", ["initiator_id"])
     op.create_index("ix_tasks_parent_id", "tasks", ["parent_id"])
     op.create_index("ix_tasks_run_id", "tasks", ["run_id"])
