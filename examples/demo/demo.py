@@ -13,14 +13,15 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import cast
 
-import data
-import engine
-from network import IMAGE, RESEARCHER, Network
-from processes import NotReadyError, Services
-from report import TOLERANCE, Report, Rest
+# This file is started by its path; what it imports is found from the project's folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from examples.demo import data, engine
+from examples.demo.network import IMAGE, RESEARCHER, Network
+from examples.demo.processes import NotReadyError, Services, interruptible, undisturbed
+from examples.demo.report import TOLERANCE, Report, Rest
 from vantage6.client import Client, Collaboration, Task
 from vantage6.common.errors import Vantage6Error
 
@@ -32,8 +33,7 @@ class DifferentError(Exception):
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    interruptible()
     report = Report()
     # Short, since the path of a Unix socket must be; private, since keys go in there.
     folder = Path(tempfile.mkdtemp(prefix="v6demo-"))
@@ -49,8 +49,7 @@ def main() -> int:
         report.say(str(error))
         return 1
     finally:
-        # A second Ctrl-C must not stop the cleaning.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        undisturbed()
         engine.remove_leftovers(network.runtime, network.nodes)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -81,13 +80,12 @@ def _analysis(network: Network, services: Services, report: Report) -> Task:
     with report.phase("three hospitals"):
         network.start_nodes(services)
         report.say(", ".join(f"{name} ({count} patients)" for name, count in data.HOSPITALS.items()))
-    with network.client() as client:
-        with report.phase("federated logistic regression"):
-            client.authenticate(RESEARCHER, network.password)
-            client.setup_encryption(network.key_file)
-            task, fit = _regression(client, network, study)
-            subtask = next(client.task.list(parent=task.id))
-            report.say(f"{fit['count']} patients, {fit['iterations']} iterations")
+    with network.client() as client, report.phase("federated logistic regression"):
+        client.authenticate(RESEARCHER, network.password)
+        client.setup_encryption(network.key_file)
+        task, fit = _regression(client, network, study)
+        subtask = next(client.task.list(parent=task.id))
+        report.say(f"{fit['count']} patients, {fit['iterations']} iterations")
     with report.phase("the same model on the pooled data"):
         pooled = data.pooled_fit(data.patients())
     largest = report.coefficients(cast("Mapping[str, float]", fit["coefficients"]), pooled)
@@ -149,10 +147,6 @@ def _show_logs(logs: Path, report: Report) -> None:
     for log in sorted(logs.glob("*.log")):
         report.console.print(f"[dim]{log.stem}, last lines[/]")
         report.say("\n  ".join(log.read_text(errors="replace").splitlines()[-8:]))
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import data
-import engine
 import yaml
-from processes import Services, program, python
 
+from examples.demo import data, engine
+from examples.demo.processes import Services, program, python
 from vantage6.client import Client, Collaboration, Organization
 from vantage6.common.keys import KeyPair
 from vantage6.gateway.certificates import make_certificates
@@ -46,7 +45,7 @@ class Network:
         """The server, which listens on this machine only, and the gateway with TLS before it."""
         logs = self.folder / "logs"
         logs.mkdir()
-        server = {
+        server: dict[str, object] = {
             "name": "demo",
             "address": "127.0.0.1:0",
             "data_dir": str(self.folder / "server"),
@@ -56,7 +55,7 @@ class Network:
         command = [program("vserver"), "start", "--config", str(config)]
         port = services.start({"server": (command, r'(?=.*server_listening).*"port": (\d+)')})["server"][1]
         tls = make_certificates(self.folder / "tls")
-        gateway = {
+        gateway: dict[str, object] = {
             "listen": "127.0.0.1:0",
             "servers": [f"127.0.0.1:{port}"],
             "tls": {"certificate": str(tls.certificate), "key": str(tls.key)},
@@ -78,7 +77,11 @@ class Network:
             study = root.collaboration.create("Breast cancer study", members, encrypted=True)
             university = self.organizations[UNIVERSITY].id
             root.user.create(
-                RESEARCHER, f"{RESEARCHER}@university.example", self.password, organization=university, roles=["researcher"]
+                RESEARCHER,
+                f"{RESEARCHER}@university.example",
+                self.password,
+                organization=university,
+                roles=["researcher"],
             )
             for name in data.HOSPITALS:
                 node = root.node.create(study.id, self.organizations[name].id)

@@ -10,14 +10,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 READY_SECONDS = 60
 STOP_SECONDS = 20
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 BIN = Path(sys.executable).parent
 
@@ -100,7 +102,7 @@ class Services:
         self._logs = logs
         self._started: list[list[Service]] = []
 
-    def start(self, services: dict[str, tuple[Sequence[str], str]]) -> dict[str, re.Match[str]]:
+    def start(self, services: Mapping[str, tuple[Sequence[str], str]]) -> dict[str, re.Match[str]]:
         """Starts some at once, each name with its command and the pattern of its ready line; waits for all."""
         group = [
             Service(name, command, self._logs / f"{name}.log", ready) for name, (command, ready) in services.items()
@@ -116,12 +118,30 @@ class Services:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        undisturbed()
         while self._started:
             group = self._started.pop()
             for service in group:
                 service.end()
             for service in group:
                 service.ended()
+
+
+def interruptible() -> None:
+    """Lets the first of these signals end the demo in order; what comes after it changes nothing."""
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
+
+
+def undisturbed() -> None:
+    """From here on, cleaning up is not stopped half way."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    undisturbed()
+    raise KeyboardInterrupt
 
 
 def program(name: str) -> str:

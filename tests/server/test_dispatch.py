@@ -256,8 +256,8 @@ async def test_events_are_replayed_and_then_pushed(world: World) -> None:
     task = await world.create_task(world.organizations[0])
     watch = world.hub.open(Topic(task_id=task.id))
     events = world.hub.follow(watch, None)
-    assert (await anext(events)).task.state == TaskState.PENDING
-    assert (await anext(events)).result.state == S.PENDING
+    assert (await anext(events)).task.state == int(TaskState.PENDING)
+    assert (await anext(events)).result.state == int(S.PENDING)
     link = await world.connect(world.nodes[0])
     assignment = (await hear(link)).assignments[0]
     world.desk.submit(link, report(assignment, S.COMPLETED, b"json.1"))

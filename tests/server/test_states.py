@@ -25,9 +25,9 @@ states = st.sampled_from(ResultState)
 
 def test_numbers_are_those_of_the_contract() -> None:
     for state in ResultState:
-        assert result_pb2.ResultState.Value(f"RESULT_STATE_{state.name}") == state
+        assert result_pb2.ResultState.Value(f"RESULT_STATE_{state.name}") == int(state)
     for task in TaskState:
-        assert task_pb2.TaskState.Value(f"TASK_STATE_{task.name}") == task
+        assert task_pb2.TaskState.Value(f"TASK_STATE_{task.name}") == int(task)
     assert len(result_pb2.ResultState.values()) == len(ResultState) + 1
     assert len(task_pb2.TaskState.values()) == len(TaskState) + 1
 

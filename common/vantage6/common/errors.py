@@ -16,6 +16,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "vantage6"
 DETAILS_KEY = "grpc-status-details-bin"
+LONGEST = 1_500
+"""Characters of a message."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -37,9 +39,11 @@ class Vantage6Error(Exception):
         Vantage6Error._by_reason[cls.reason] = cls
 
     def __init__(self, message: str, **metadata: object) -> None:
+        # Errors travel in HTTP/2 headers, and peers refuse long ones: then nothing at all would arrive.
+        message = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
         super().__init__(message)
         self.message = message
-        self.metadata = {key: str(value) for key, value in metadata.items()}
+        self.metadata = {key: str(value)[:LONGEST] for key, value in metadata.items()}
 
 
 class InvalidArgument(Vantage6Error):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from vantage6.api.v1 import delivery_pb2, event_pb2
+from vantage6.common.faults import point
 from vantage6.server.domain.assignments import assignment_messages
 from vantage6.server.domain.bus import Bus, Happened, Signal, Stop, Wake
 from vantage6.server.domain.caller import NodeCaller
@@ -123,6 +124,7 @@ class Dispatcher:
         async with self._database.write() as store:
             cancels = await self._reconcile(store, link, claims)
             await store.parties.set_node_seen(node.id, online=True, version=version[:64], at=now())
+            point("server.connect.before_commit")
         self._links[link.address] = link
         for cancel in cancels:
             link.send(delivery_pb2.ServerMessage(cancel=cancel))
@@ -211,9 +213,11 @@ class Dispatcher:
                 tasks[task.id] = task
             await settle(store, self._bus, tasks.values())
             messages = await assignment_messages(store, picked, nodes, self._issue_token)
+            point("server.assign.before_commit")
             store.after_commit(lambda: self._send(picked, messages))
 
     def _send(self, picked: list[tuple[Result, Task]], messages: list[delivery_pb2.Assignment]) -> None:
+        point("server.assign.after_commit")
         for (result, task), message in zip(picked, messages, strict=True):
             # Looked up again: the node may have reconnected during the transaction. With no connection now, the next
             # one finds the result in the table.

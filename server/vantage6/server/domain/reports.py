@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from vantage6.api.v1 import content_pb2, delivery_pb2
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.envelope import looks_sealed
+from vantage6.common.faults import point
 from vantage6.server.domain.bus import Bus
 from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.domain.results import move, settle
@@ -91,6 +92,7 @@ class ReportDesk:
 
     async def _accept(self, items: list[Item]) -> None:
         async with self._database.write() as store:
+            store.after_commit(lambda: point("server.report.after_commit"))
             batch = await _load(store, items)
             moved: dict[int, Task] = {}
             for item in items:
@@ -98,6 +100,7 @@ class ReportDesk:
                 _answer_after_commit(store, item, refusal)
             if moved:
                 await settle(store, self._bus, moved.values())
+            point("server.report.before_commit")
 
     def _apply(self, store: Store, batch: Batch, item: Item, moved: dict[int, Task]) -> Refusal | None:
         report = item.report

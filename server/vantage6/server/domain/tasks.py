@@ -18,6 +18,7 @@ from vantage6.common.errors import (
     NotSealed,
     PermissionDenied,
 )
+from vantage6.common.faults import point
 from vantage6.server.domain import permissions
 from vantage6.server.domain.bus import Bus, Deadline, Wake
 from vantage6.server.domain.caller import Caller, ContainerCaller, Operation, Resource, UserCaller
@@ -57,11 +58,13 @@ async def create(store: Store, bus: Bus, caller: Caller, request: task_pb2.Creat
     task = await _task_row(store, collaboration, origin, request, digest)
     store.tasks.add(task)
     await store.flush()
+    store.after_commit(lambda: point("server.task.after_commit"))
     record_task(store, bus, task, complete=False)
     if task.deadline is not None:
         due = Deadline(task.id)
         store.after_commit(lambda: bus.publish(due))
     await _add_results(store, bus, task, targets)
+    point("server.task.before_commit")
     return task
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from vantage6.common.faults import point
 from vantage6.server.store.accounts import Accounts
 from vantage6.server.store.events import Events
 from vantage6.server.store.parties import Parties
@@ -53,6 +54,8 @@ class Database:
         self._sqlite = self.engine.dialect.name == "sqlite"
         # SQLite has one writer; queueing here is fair and free of time-outs, queueing in SQLite is neither.
         self._writer = asyncio.Lock()
+        self.on_doubt: Callable[[], None] = lambda: None
+        """Called when a commit failed: it may have been made all the same, and nobody was told."""
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:
@@ -72,12 +75,31 @@ class Database:
     async def _transaction(self) -> AsyncIterator[Store]:
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             store = Store(session)
-            async with session.begin():
-                yield store
-        store.committed()
+            yield store
+            await _to_the_end(self._commit(session, store))
+
+    async def _commit(self, session: AsyncSession, store: Store) -> None:
+        try:
+            point("server.store.before_commit")
+            await session.commit()
+            point("server.store.after_commit")
+            store.committed()
+        except BaseException:
+            self.on_doubt()
+            raise
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """A caller that gives up during a commit must not keep those from being told whom the commit concerns."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def make_engine(url: str) -> AsyncEngine:
