@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from vantage6.client import Client
 from vantage6.gateway.certificates import make_certificates
@@ -64,7 +63,8 @@ class Process:
 
         with self._lines:
             line = self._lines.wait_for(found, START_SECONDS)
-        assert line and line != "<ended>", f"{self.name} never said {text!r}:\n{self.log.read_text()[-4000:]}"
+        if line is None or line == "<ended>":
+            raise AssertionError(f"{self.name} never said {text!r}:\n{self.log.read_text()[-4000:]}")
         return line
 
     def kill(self) -> None:
@@ -133,7 +133,12 @@ class Network:
 
 @contextmanager
 def running(
-    folder: Path, runtime: str, sites: list[Path], *, encrypted: bool = True, node_settings: dict[str, Any] | None = None
+    folder: Path,
+    runtime: str,
+    sites: list[Path],
+    *,
+    encrypted: bool = True,
+    node_settings: dict[str, Any] | None = None,
 ) -> Iterator[Network]:
     """A network with one site for each data file; everything is gone afterwards."""
     with ExitStack() as stack:
@@ -143,19 +148,24 @@ def running(
         })  # fmt: skip
         server = start_server(server_config, stack.callback)
         certificates = make_certificates(folder / "certificates")
+        listen = f"127.0.0.1:{free_port()}"
         gateway_config = write(folder / "gateway.yaml", {
-            "listen": f"127.0.0.1:{free_port()}", "servers": [f"127.0.0.1:{port}"],
+            "listen": listen, "servers": [f"127.0.0.1:{port}"],
             "tls": {"certificate": str(certificates.certificate), "key": str(certificates.key)},
         })  # fmt: skip
         gateway = start_gateway(gateway_config, stack.callback)
-        url = "https://127.0.0.1:" + str(yaml.safe_load(gateway_config.read_text())["application"]["listen"]).split(":")[1]
+        url = f"https://{listen}"
         root = Client(url, ca_file=certificates.ca, known_organizations=folder / "known-by-root.json")
         stack.callback(root.close)
         root.authenticate("root", (folder / "root-password").read_text().strip())
         organizations = [root.organization.create(f"hospital {i}") for i in range(1, len(sites) + 1)]
         collaboration = root.collaboration.create("study", [o.id for o in organizations], encrypted=encrypted)
         root.user.create(
-            "researcher", "researcher@hospital.example", PASSWORD, roles=["researcher"], organization=organizations[0].id
+            "researcher",
+            "researcher@hospital.example",
+            PASSWORD,
+            roles=["researcher"],
+            organization=organizations[0].id,
         )
         client = Client(url, ca_file=certificates.ca, known_organizations=folder / "known-by-client.json")
         stack.callback(client.close)
@@ -201,7 +211,8 @@ def make_site(network: Network, organization_id: int, data: Path, settings: dict
     (folder / "api-key").chmod(0o600)
     key = folder / "private_key.pem"
     config = write(folder / "node.yaml", {
-        "name": name, "server_url": network.url, "ca_file": str(network.ca_file), "api_key_file": str(folder / "api-key"),
+        "name": name, "server_url": network.url, "ca_file": str(network.ca_file),
+        "api_key_file": str(folder / "api-key"),
         "private_key": str(key), "runtime": network.runtime,
         "runtime_options": {"image_folder": str(IMAGES)} if network.runtime == "sandbox" else {},
         "databases": {"default": {"uri": str(data), "type": "csv"}},

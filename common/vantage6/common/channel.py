@@ -98,7 +98,7 @@ class _Bearer:
         if not token:
             return details
         metadata = grpc.aio.Metadata(*(details.metadata or ()))
-        if "authorization" not in metadata:
+        if metadata.get("authorization") is None:
             metadata.add("authorization", f"Bearer {token}")
         return grpc.aio.ClientCallDetails(
             details.method, details.timeout, metadata, details.credentials, details.wait_for_ready

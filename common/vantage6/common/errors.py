@@ -22,6 +22,9 @@ LONGEST = 1_500
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
+_BY_REASON: dict[str, type[Vantage6Error]] = {}
+
+
 class Vantage6Error(Exception):
     """Root of all failures that a caller is told about; `message` names the field and the fix.
 
@@ -30,13 +33,12 @@ class Vantage6Error(Exception):
 
     status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     reason: ClassVar[str] = "INTERNAL"
-    _by_reason: ClassVar[dict[str, type[Vantage6Error]]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "reason" not in cls.__dict__:
             cls.reason = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
-        Vantage6Error._by_reason[cls.reason] = cls
+        _BY_REASON[cls.reason] = cls
 
     def __init__(self, message: str, **metadata: object) -> None:
         # Errors travel in HTTP/2 headers, and peers refuse long ones: then nothing at all would arrive.
@@ -196,7 +198,7 @@ def from_rpc_error(error: grpc.RpcError) -> Vantage6Error:
     message: str = error.details() or status.name
     info = _error_info(error.trailing_metadata() or ())
     if info is not None:
-        cls = Vantage6Error._by_reason.get(info.reason) or _BY_STATUS.get(status, Internal)
+        cls = _BY_REASON.get(info.reason) or _BY_STATUS.get(status, Internal)
         return cls(message, **dict(info.metadata))
     return _BY_STATUS.get(status, Internal)(message)
 

@@ -25,7 +25,7 @@ _INT64: Final = range(-(2**63), 2**63)
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-class _Refused(Exception):  # noqa: N818 - internal: becomes a SerializationError that says where
+class _Refused(Exception):  # internal: becomes a SerializationError that says where
     """What JSON cannot carry; the way to it is noted from the inside outwards, so that good values cost nothing."""
 
     def __init__(self, reason: str) -> None:

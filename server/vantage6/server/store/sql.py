@@ -17,6 +17,7 @@ from vantage6.server.store.events import Events
 from vantage6.server.store.parties import Parties
 from vantage6.server.store.payloads import Payloads
 from vantage6.server.store.results import Results
+from vantage6.server.store.sqlite import make_sqlite_engine
 from vantage6.server.store.tasks import Tasks
 
 
@@ -105,14 +106,4 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
 def make_engine(url: str) -> AsyncEngine:
     if make_url(url).get_backend_name() != "sqlite":
         return create_async_engine(url, pool_size=10, pool_pre_ping=True)
-    engine = create_async_engine(url, pool_size=8, max_overflow=0)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    # FULL: a report is acknowledged to its node after the commit, so the commit has to survive a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    return make_sqlite_engine(url)
