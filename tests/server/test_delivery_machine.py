@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+import structlog
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -130,6 +131,7 @@ class Life:
 class Delivery(RuleBasedStateMachine):
     @initialize()
     def build(self) -> None:
+        structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
         self.folder = Path(tempfile.mkdtemp())
         self.loop = asyncio.new_event_loop()
         self.stack = contextlib.AsyncExitStack()
@@ -319,6 +321,7 @@ class Delivery(RuleBasedStateMachine):
             self.do(self.stack.aclose())
             self.loop.close()
             shutil.rmtree(self.folder)
+            structlog.reset_defaults()
 
     def _settle_the_dust(self) -> None:
         """Everybody is connected, honest and at work; who was so already does not come anew to set things right."""
@@ -359,5 +362,6 @@ class Delivery(RuleBasedStateMachine):
 class TestDelivery(Delivery.TestCase):  # type: ignore[name-defined, misc]
     settings = settings(
         max_examples=25, stateful_step_count=40, deadline=None, derandomize=True,
+        phases=[Phase.explicit, Phase.generate],  # Shrinking stories takes longer than reading them.
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )  # fmt: skip

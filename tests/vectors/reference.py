@@ -109,39 +109,41 @@ class Sealing:
         head += wrap(self.key, self.to, b"vantage6 envelope v1 key\0" + head)
         return head + self.by.ed25519.sign(b"vantage6 envelope v1 header\0" + head)
 
-    def body(self, content: bytes, size: int = CHUNK) -> list[bytes]:
-        parts = [content[start : start + size] for start in range(0, len(content), size)] or [b""]
-        return [self.chunk(part, place, last=place == len(parts) - 1) for place, part in enumerate(parts)]
+    def body(self, header: bytes, content: bytes) -> list[bytes]:
+        parts = [content[start : start + CHUNK] for start in range(0, len(content), CHUNK)] or [b""]
+        return [self.chunk(header, part, place, last=place == len(parts) - 1) for place, part in enumerate(parts)]
 
-    def chunk(self, content: bytes, place: int, *, last: bool) -> bytes:
-        nonce = bytes(7) + place.to_bytes(4, "big") + bytes([last])
-        return AESGCM(self.key).encrypt(nonce, content, binding_digest(self.binding))
-
-    def finish(self, header: bytes, body: list[bytes]) -> bytes:
-        whole = header + b"".join(body)
-        return whole + self.by.ed25519.sign(b"vantage6 envelope v1 whole\0" + hashlib.sha256(whole).digest())
+    def chunk(self, header: bytes, content: bytes, place: int, *, last: bool) -> bytes:
+        return AESGCM(self.key).encrypt(nonce(place, last=last), content, associated(header))
 
     def seal(self, content: bytes) -> bytes:
-        return self.finish(self.header(), self.body(content))
+        header = self.header()
+        return header + b"".join(self.body(header, content))
+
+
+def nonce(place: int, *, last: bool) -> bytes:
+    return bytes(7) + place.to_bytes(4, "big") + bytes([last])
+
+
+def associated(header: bytes) -> bytes:
+    return hashlib.sha256(b"vantage6 envelope v1 body\0" + header).digest()
 
 
 def open_envelope(data: bytes, to: Keys, by: Keys, binding: dict[str, Any]) -> bytes:
     """Opens what is good; raises anything on what is not."""
-    header, body, trailer = data[:1306], data[1306:-64], data[-64:]
+    header, body = data[:1306], data[1306:]
     expected = b"\xf6V6SEAL\n\x01\x01" + to.fingerprint()[:16] + by.fingerprint()[:16] + binding_digest(binding)
     if header[:74] != expected:
         raise ValueError("not for us, not from them, not here, or not of version 1")
     signer = by.ed25519.public_key()
     signer.verify(header[1242:], b"vantage6 envelope v1 header\0" + header[:1242])
-    signer.verify(trailer, b"vantage6 envelope v1 whole\0" + hashlib.sha256(header + body).digest())
     key = unwrap(header[74:1242], to, b"vantage6 envelope v1 key\0" + header[:74])
     pieces = [body[start : start + CHUNK + 16] for start in range(0, len(body), CHUNK + 16)]
     if len(pieces) > 1 and len(pieces[-1]) == 16:
         raise ValueError("an empty last chunk")
     content = b""
     for place, piece in enumerate(pieces):
-        nonce = bytes(7) + place.to_bytes(4, "big") + bytes([place == len(pieces) - 1])
-        content += AESGCM(key).decrypt(nonce, piece, header[42:74])
+        content += AESGCM(key).decrypt(nonce(place, last=place == len(pieces) - 1), piece, associated(header))
     return content
 
 
@@ -161,12 +163,12 @@ def make() -> dict[str, Any]:
         sealing = Sealing(recipient, sender, binding)
         data = sealing.seal(pattern(size))
         large.append({
-            "size": size, "key": sealing.key.hex(), "header": data[:1306].hex(), "trailer": data[-64:].hex(),
+            "size": size, "key": sealing.key.hex(), "header": data[:1306].hex(),
             "sha256": hashlib.sha256(data).hexdigest(),
         })  # fmt: skip
     places = {
         "magic": 0, "version": 8, "suite": 9, "recipient": 10, "sender": 26, "binding": 42, "ML-KEM ciphertext": 74,
-        "X25519 point": 1162, "wrapped key": 1194, "header signature": 1242, "chunk": 1306, "trailer": -64, "end": -1,
+        "X25519 point": 1162, "wrapped key": 1194, "header signature": 1242, "chunk": 1306, "tag": -16, "end": -1,
     }  # fmt: skip
     return {
         "note": "docs/envelope.md, version 1, suite 1. The private keys are for tests only.",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from vantage6.client._waiting import Site, View
+    from vantage6.client._view import Site, View
 
 _COLOURS = {
     ResultState.COMPLETED: "green",
@@ -40,6 +40,10 @@ class Display:
             # The clock ticks between events, so the table is drawn anew by itself.
             self._live = Live(console=console, get_renderable=lambda: table(view), refresh_per_second=4)
 
+    @property
+    def shown(self) -> bool:
+        return self._live is not None
+
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
@@ -59,6 +63,10 @@ def table(view: View, clock: Callable[[], float] = time.monotonic) -> Table:
     for site in view.sites.values():
         colour = _COLOURS.get(site.state, "dim")
         shown.add_row(escape(site.name), f"[{colour}]{escape(describe(site, clock()))}[/]")
+    for site in view.helpers.values():
+        done = f", {site.rounds} done" if site.rounds and not site.state.final else ""
+        done = f"{site.rounds} done" if site.state is ResultState.COMPLETED else describe(site, clock()) + done
+        shown.add_row(f"  ↳ {escape(site.name)}", f"[dim]{escape(done)}[/]")
     if not view.connected:
         shown.caption = "the server cannot be reached; trying again"
     return shown
@@ -80,7 +88,8 @@ def _words(site: Site, now: float) -> str:
             return f"pulling {site.pulling:.0%}" if site.pulling else "pulling"
         case ResultState.RUNNING:
             done = f", {site.running:.0%}" if site.running is not None else ""
-            return f"running {_clock(now - (site.since or now))}{done}"
+            text = f": {site.text}" if site.text else ""
+            return f"running {_clock(now - (site.since or now))}{done}{text}"
         case ResultState.COMPLETED:
             took = f" in {_clock((site.until or now) - site.since)}" if site.since is not None else ""
             return f"done{took}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vantage6.api.v1 import event_pb2
@@ -23,67 +23,11 @@ if TYPE_CHECKING:
 NO_EVENT = 0
 
 
-@dataclass
-class Site:
-    """How one organization's part stands, as far as events told."""
-
-    name: str
-    state: ResultState = ResultState.PENDING
-    reason: str = ""
-    message: str = ""
-    online: bool = True
-    pulling: float = 0.0
-    running: float | None = None
-    since: float | None = None
-    until: float | None = None
-
-
-@dataclass
-class View:
-    """What is known of a task while it is waited for."""
-
-    task: Task
-    sites: dict[int, Site] = field(default_factory=dict)
-    connected: bool = True
-
-    def apply(self, event: event_pb2.Event, now: float) -> None:
-        kind = event.WhichOneof("kind")
-        if kind == "result" and event.result.task_id == self.task.id:
-            self._move(event.result, now)
-        elif kind == "progress" and event.progress.task_id == self.task.id:
-            self._advance(event.progress)
-        elif kind == "node" and event.node.organization_id in self.sites:
-            self.sites[event.node.organization_id].online = event.node.online
-
-    def _move(self, event: event_pb2.ResultEvent, now: float) -> None:
-        name = f"organization {event.organization_id}"
-        site = self.sites.setdefault(event.organization_id, Site(name))
-        site.state = ResultState(event.state)
-        site.reason, site.message = event.reason, event.message
-        if site.state > ResultState.PENDING and not site.state.final:
-            site.online = True
-        if site.state is ResultState.RUNNING:
-            site.since, site.until = now, None
-        elif site.state.final:
-            site.until = now
-        else:
-            site.since = site.until = None
-            site.pulling, site.running = 0.0, None
-
-    def _advance(self, event: event_pb2.ProgressEvent) -> None:
-        site = self.sites.get(event.organization_id)
-        if site is None:
-            return
-        if event.progress_kind == event_pb2.PROGRESS_KIND_PULLING:
-            site.pulling = event.fraction
-        else:
-            site.running = event.fraction
-
-
 class Waiting:
     """Follows tasks to their end."""
 
-    def __init__(self, session: Session, tasks: Tasks, results: Results) -> None:
+    def __init__(self, session: Session, encryption: Encryption, tasks: Tasks, results: Results) -> None:
+        self._encryption = encryption
         self._session = session
         self._tasks = tasks
         self._results = results
@@ -106,12 +50,30 @@ class Waiting:
         view = View(task)
         async for result in self._results.list(task=id):
             view.sites[result.organization_id] = _site(result)
-        with _display(view, shown=progress):
+        with _display(view, shown=progress) as display:
+            organizations = await self._organizations(task) if display.shown else {}
+            view.names = {each.id: each.name for each in organizations.values()}
             async for event in self.events(id, lambda up: setattr(view, "connected", up)):
-                view.apply(event, time.monotonic())
+                sender = organizations.get(event.progress.organization_id)
+                text = await self._text(event.progress, sender, task) if sender else ""
+                view.apply(event, time.monotonic(), text)
             task = await self._tasks.get(id)
             view.task = task
         return task
+
+    async def _organizations(self, task: Task) -> dict[int, Organization]:
+        found = Organizations(self._session).list(collaboration=task.collaboration_id)
+        return {each.id: each async for each in found}
+
+    async def _text(self, event: event_pb2.ProgressEvent, sender: Organization, task: Task) -> str:
+        """What a run says of its progress; nothing if it is of a subtask, or does not open as that site's."""
+        if event.task_id != task.id or not event.text:
+            return ""
+        try:
+            text = (await self._encryption.open_line(event.text, sender, task)).decode(errors="replace")
+        except Vantage6Error:  # for looking at only: the result itself is held to more
+            return ""
+        return "".join(letter if letter.isprintable() else " " for letter in text)
 
     async def final_results(self, id: int) -> AsyncIterator[int]:  # noqa: A002
         """Ids of the task's results as they become final; those that are so already come first."""
@@ -154,14 +116,13 @@ class Waiting:
             # The stream ended before the task did: the server is going away, or the task ended unseen.
             attempt += 1
             await pause(min(attempt, 7))
-            if await self._ended(id):
+            try:
+                complete = (await self._tasks.get(id)).complete
+            except (Unavailable, Internal):
+                continue
+            connected(True)
+            if complete:
                 return
-
-    async def _ended(self, id: int) -> bool:  # noqa: A002
-        try:
-            return (await self._tasks.get(id)).complete
-        except (Unavailable, Internal):
-            return False
 
 
 def _site(result: Result) -> Site:

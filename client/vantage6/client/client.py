@@ -51,7 +51,7 @@ class AsyncClient:
         self.role = Roles(self._session)
         self.task = Tasks(self._session, self._encryption)
         self.result = Results(self._session)
-        self._waiting = Waiting(self._session, self.task, self.result)
+        self._waiting = Waiting(self._session, self._encryption, self.task, self.result)
 
     async def __aenter__(self) -> Self:
         return self

@@ -90,6 +90,10 @@ class PublicKey:
         """The digest for people: 16 groups of 4 hexadecimal digits, with colons between."""
         return fingerprint(self.digest)
 
+    def signer(self, key_id: bytes) -> PublicKey | None:
+        """This key, if an envelope names it: the simplest of `envelope.Senders`."""
+        return self if key_id == self.id else None
+
     @property
     def kem(self) -> hpke.MLKEM768X25519PublicKey:
         """The half that content keys are wrapped for."""
@@ -186,6 +190,10 @@ class KeyPair:
         if not passphrase:
             return b"".join(_armour("PRIVATE KEY", der) for der in ders)
         return b"".join(_armour("ENCRYPTED PRIVATE KEY", _protect(der, passphrase.encode())) for der in ders)
+
+    def pair(self, key_id: bytes) -> KeyPair | None:
+        """This pair, if an envelope names it: the simplest of `envelope.Keys`."""
+        return self if key_id == self.public.id else None
 
     @property
     def kem(self) -> hpke.MLKEM768X25519PrivateKey:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import platform
 import signal
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import structlog
 
 from vantage6.api.v1.delivery_pb2 import Welcome
+from vantage6.common.background import Seat, tell_starter
 from vantage6.common.channel import open_channel
-from vantage6.common.errors import FailedPrecondition
 from vantage6.common.trust import KnownOrganizations
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
@@ -40,10 +35,6 @@ log = structlog.get_logger(__name__)
 
 # A server that is back must be found within seconds; gRPC's own waiting would be up to two minutes.
 _RECONNECT = (("grpc.initial_reconnect_backoff_ms", 500), ("grpc.max_reconnect_backoff_ms", 5000))
-
-
-class AlreadyRunning(FailedPrecondition):
-    """Another process works with this node's folder."""
 
 
 class Node:
@@ -107,16 +98,24 @@ class Node:
 def _runtime_options(config: NodeConfig) -> dict[str, object]:
     """The configured options, and what every runtime may want to know of the node."""
     state_folder = str(config.data_dir / config.runtime)
-    return {"state_folder": state_folder, **config.runtime_options, "node_name": config.name}
+    return {"state_folder": state_folder, **config.runtime_options, "node_name": config.instance}
 
 
-async def serve(config: NodeConfig) -> None:
+def seat(config: NodeConfig) -> Seat:
+    """The place of the one process that works with the node's folder."""
+    return Seat(config.data_dir / "lock")
+
+
+async def serve(config: NodeConfig, environment: str = "application") -> None:
     """Runs a node until SIGTERM or SIGINT."""
-    with _alone(config.data_dir):
+    facts = {"state": "connecting", "environment": environment, "server": config.server_url}
+    with seat(config).taken("node", **facts) as held:
         log.info("starting", name=config.name, server=config.server_url, **versions(config.runtime))
         if not config.policy.allowed_images and not config.policy.allowed_digests:
             log.warning("nothing_allowed", message="every run will be refused: set policy.allowed_images")
-        work = asyncio.create_task(Node(config).run())
+        node = Node(config)
+        node.link.on_change = lambda welcome: _tell(held, welcome)
+        work = asyncio.create_task(node.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.cancel)
@@ -124,6 +123,22 @@ async def serve(config: NodeConfig) -> None:
             await work
         except asyncio.CancelledError:
             log.info("stopped_by_signal")
+
+
+def _tell(held: Seat, welcome: Welcome | None) -> None:
+    """For `vnode list`, and for the `vnode start` that waits."""
+    if welcome is None:
+        held.tell(state="connecting")
+        return
+    facts = {
+        "node": welcome.node_name,
+        "organization": welcome.organization_name,
+        "collaboration": welcome.collaboration_name,
+        "encrypted": welcome.encrypted,
+        "server_version": welcome.server_version,
+    }
+    held.tell(state="online", **facts)
+    tell_starter(ok=True, **facts)
 
 
 def versions(runtime: str) -> dict[str, str]:
@@ -135,19 +150,3 @@ def versions(runtime: str) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "unknown"
     return {**found, "runtime": runtime}
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds the node's folder; the lock goes with the process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AlreadyRunning(
-                f"another process is running this node (its folder {folder} is locked); stop it first"
-            ) from error
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

@@ -5,37 +5,30 @@ A wrong file stops the node at once, with the file's name, the key and, for a mi
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import platformdirs
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StrictInt,
     StrictStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from vantage6.common.channel import Endpoint
+from vantage6.common.contexts import NAME, Context, Kind, Scope, check_name, find, folders
 from vantage6.common.errors import InvalidArgument
+from vantage6.common.settings import APPLICATION, ConfigError, validate
 
-MAX_FILE_SIZE = 1024 * 1024
 API_KEY_VARIABLE = "VANTAGE6_NODE_API_KEY"
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-
-class ConfigError(InvalidArgument):
-    """The configuration file cannot be used; the message names file, key and fix."""
 
 
 class _Section(BaseModel):
@@ -102,7 +95,7 @@ class Directories(_Section):
 class NodeConfig(_Section):
     """Everything under `application:`."""
 
-    name: str
+    name: str = ""
     server_url: str
     ca_file: Path | None = None
     api_key: StrictStr | None = None
@@ -117,10 +110,12 @@ class NodeConfig(_Section):
     trust: Literal["first_use", "pinned"] = "first_use"
     share_logs: bool = False
 
+    _instance: str = PrivateAttr(default="")
+
     @field_validator("name")
     @classmethod
     def _name_is_harmless(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
+        if not NAME.fullmatch(value):
             raise ValueError("use letters, digits, '.', '_' and '-' only, at most 63; it names files and containers")
         return value
 
@@ -155,8 +150,16 @@ class NodeConfig(_Section):
         return Endpoint(self.server_url, self.ca_file)
 
     @property
+    def instance(self) -> str:
+        """Tells the node from all others on the machine: its containers, volume and network carry it."""
+        return self._instance or self.name
+
+    def tell_apart(self, instance: str) -> None:
+        self._instance = instance
+
+    @property
     def data_dir(self) -> Path:
-        return self.directories.data or Path(platformdirs.user_data_dir("vantage6")) / "node" / self.name
+        return self.directories.data or folders(Kind.NODE, Scope.USER).data / self.name
 
     @property
     def task_dir(self) -> Path:
@@ -164,7 +167,7 @@ class NodeConfig(_Section):
 
     @property
     def log_dir(self) -> Path:
-        return self.directories.log or Path(platformdirs.user_log_dir("vantage6")) / "node" / self.name
+        return self.directories.log or folders(Kind.NODE, Scope.USER).log / self.name
 
     @property
     def private_key_file(self) -> Path:
@@ -187,63 +190,23 @@ class NodeConfig(_Section):
 
 
 def load_config(path: Path) -> NodeConfig:
-    """Reads a configuration file; relative paths in it are relative to its folder."""
-    content = _read_yaml(path)
-    if not isinstance(content, dict) or not isinstance(content.get("application"), dict):
-        raise ConfigError(f"{path}: a mapping 'application:' with the node's settings is expected at the top")
-    unknown = set(content) - {"application"}
-    if unknown:
-        raise ConfigError(f"{path}: unknown key {min(map(str, unknown))!r}: all settings belong under 'application:'")
-    try:
-        config = NodeConfig.model_validate(content["application"])
-    except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_explain(dict(item)) for item in error.errors())) from error
-    return _absolute(config, path.resolve().parent)
+    """Reads `application:` of a configuration file; relative paths in it are relative to its folder."""
+    return load_context(find(Kind.NODE, config=path, environment=APPLICATION))
 
 
-class _NoAliases(yaml.SafeLoader):
-    """Safe loader without anchors: a configuration has no use for them, and nested ones fill the memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
-
-
-def _read_yaml(path: Path) -> object:
-    try:
-        if path.stat().st_size > MAX_FILE_SIZE:
-            raise ConfigError(f"{path}: larger than {MAX_FILE_SIZE} bytes; this is no configuration file")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error}") from error
-    try:
-        return yaml.load(text, _NoAliases)  # noqa: S506  # it is a SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path} is no valid YAML: {error}") from error
-
-
-_SECTIONS: dict[str, type[_Section]] = {"policy": PolicySection, "limits": LimitsSection, "directories": Directories}
-
-
-def _explain(error: dict[str, Any]) -> str:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location) or "application"
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_nearest(location)}"
-    if error["type"] == "missing":
-        return f"key {key!r} is missing"
-    return f"key {key!r}: {error['msg'].removeprefix('Value error, ')}"
-
-
-def _nearest(location: list[str]) -> str:
-    if len(location) == 1:
-        known = list(NodeConfig.model_fields)
-    else:
-        section = Database if location[0] == "databases" else _SECTIONS.get(location[0], NodeConfig)
-        known = list(section.model_fields)
-    match = difflib.get_close_matches(location[-1], known, n=1)
-    return f"; did you mean {match[0]!r}?" if match else f"; known are {', '.join(known)}"
+def load_context(context: Context) -> NodeConfig:
+    """The node's settings; what the file leaves open follows from where it is."""
+    config = validate(context.document, context.environment, NodeConfig)
+    config = _absolute(config, context.path.resolve().parent)
+    name = config.name or check_name(context.name)
+    places = config.directories
+    standard = context.folders(name)
+    data = places.data or standard.data
+    settled = Directories(task=places.task or data / "tasks", log=places.log or standard.log, data=data)
+    settled_config = config.model_copy(update={"name": name, "directories": settled})
+    # With a file of one's own, the name in it is enough; those in the folders may share a name with the other scope.
+    settled_config.tell_apart(name if context.by_file else f"{name}-{context.scope}")
+    return settled_config
 
 
 def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:

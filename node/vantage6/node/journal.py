@@ -7,6 +7,7 @@ stream. A method returns when its change is on the disk.
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from vantage6.api.v1.delivery_pb2 import Assignment, Report
+from vantage6.common.faults import point
+from vantage6.node.retry import Backoff
 from vantage6.node.states import ASSIGNED, FINAL, State
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Key = tuple[int, int]
@@ -78,8 +85,26 @@ class Journal:
         # Shielded: the thread goes on anyway, and half a wait must not look like half a change.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, transaction))
 
-    async def add(self, assignment: Assignment, token: str) -> None:
-        """Takes a run in; one with an older epoch of the same result is forgotten with its reports."""
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Waits for room on a full disk: how a run ended is not known to anybody else."""
+
+        def attempt(db: sqlite3.Connection) -> T:
+            point("node.journal.write")
+            return work(db)
+
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._do(attempt)
+            except (sqlite3.OperationalError, OSError) as error:
+                if not _is_full(error):
+                    raise
+                delay = backoff.next()
+                log.error("disk_full", message="the journal cannot be written", retry_seconds=round(delay, 2))  # noqa: TRY400
+                await asyncio.sleep(delay)
+
+    async def add(self, assignment: Assignment, token: str, report: Report | None = None) -> None:
+        """Takes a run in, with the report that says so; an older epoch of it is forgotten with its reports."""
         row = (assignment.result_id, assignment.epoch, assignment.SerializeToString(), ASSIGNED)
 
         def work(db: sqlite3.Connection) -> None:
@@ -88,16 +113,18 @@ class Journal:
                 "INSERT OR REPLACE INTO run (result_id, epoch, assignment, state, token) VALUES (?, ?, ?, ?, ?)",
                 (*row, token),
             )
+            if report is not None:
+                _insert(db, report, None)
 
         await self._do(work)
 
     async def mark_started(self, key: Key, digest: str) -> None:
         row = (digest, *key)
-        await self._do(lambda db: db.execute("UPDATE run SET digest = ? WHERE result_id = ? AND epoch = ?", row))
+        await self._write(lambda db: db.execute("UPDATE run SET digest = ? WHERE result_id = ? AND epoch = ?", row))
 
     async def add_report(self, report: Report, upload: Path | None = None) -> Pending:
         """Keeps a report until it is accepted; the run's state is the report's from now on."""
-        return Pending(await self._do(lambda db: _insert(db, report, upload)), report, upload)
+        return Pending(await self._write(lambda db: _insert(db, report, upload)), report, upload)
 
     async def uploaded(self, pending: Pending, report: Report) -> None:
         """The output is at the server: the report, which now says where, can be sent.
@@ -109,7 +136,7 @@ class Journal:
             if db.execute("DELETE FROM report WHERE id = ?", (pending.id,)).rowcount:
                 _insert(db, report, None)
 
-        await self._do(work)
+        await self._write(work)
 
     async def accepted(self, key: Key, state: State) -> bool:
         """Forgets a report, and the run with it if that was its last. Says whether the run is done with."""
@@ -154,6 +181,13 @@ def _open(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA synchronous = FULL")
     db.executescript(_SCHEMA)
     return db
+
+
+def _is_full(error: sqlite3.OperationalError | OSError) -> bool:
+    """No room, a quota, or a limit: what passes when somebody makes room."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def _insert(db: sqlite3.Connection, report: Report, upload: Path | None) -> int:

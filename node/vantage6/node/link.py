@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Protocol, TypeAlias
 
 import grpc
@@ -103,6 +103,8 @@ class Link:
         self._ever_welcome = False
         self._draining = False
         self.online = asyncio.Event()
+        self.on_change: Callable[[Welcome | None], None] = lambda _welcome: None
+        """Called when the node is truly online, and with None when it is not any more."""
 
     def reports_wait(self) -> None:
         """Tells the writer that the journal holds something new."""
@@ -140,6 +142,7 @@ class Link:
             finally:
                 self.online.clear()
                 self._loose.clear()
+                self.on_change(None)
             if time.monotonic() - begun > _STABLE:
                 self._backoff.reset()
             delay = self._backoff.next()
@@ -155,6 +158,7 @@ class Link:
             await handler.welcomed(welcome)
             self._ever_welcome = True
             self.online.set()
+            self.on_change(welcome)
             self._wake.set()
             beat = welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
             await _first_of(self._listen(call, handler, beat), self._write(call), self._beat(beat))
@@ -187,13 +191,13 @@ class Link:
         while (message := await _read(call, beat * MISSED)) is not None:
             match message.WhichOneof("message"):
                 case "assignment":
-                    await handler.assigned(message.assignment)
+                    await _whole(handler.assigned(message.assignment))
                 case "accepted":
-                    await handler.accepted(message.accepted)
+                    await _whole(handler.accepted(message.accepted))
                 case "refused":
-                    await handler.refused(message.refused)
+                    await _whole(handler.refused(message.refused))
                 case "cancel":
-                    await handler.cancelled(message.cancel)
+                    await _whole(handler.cancelled(message.cancel))
                 case "token":
                     self._session.renew(message.token)
                 case "superseded":
@@ -248,6 +252,17 @@ def _superseded(message: ServerMessage) -> SupersededByOther:
         f"another process is connected as this node ({message.superseded.message or 'same API key'}); this one stops. "
         "Look for a second installation with the same API key, or reset the key at the server"
     )
+
+
+async def _whole(work: Coroutine[None, None, None]) -> None:
+    """Does what the server said to the end, also when the line breaks meanwhile: half of it would be a run in the
+    journal that nobody does."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def _first_of(*works: Coroutine[None, None, None]) -> None:

@@ -10,6 +10,7 @@ import structlog
 
 from vantage6.api.v1.delivery_pb2 import Assignment, Cancel, Held, Report, ReportAccepted, ReportRefused, Welcome
 from vantage6.common.errors import Vantage6Error
+from vantage6.common.faults import point
 from vantage6.node import states
 from vantage6.node.journal import Entry, Key
 from vantage6.node.retry import Backoff
@@ -81,14 +82,20 @@ class Runs:
             organization=assignment.initiator.name,
         )
         token = secrets.token_urlsafe(32)
-        await self._site.journal.add(assignment, token)
+        point("node.assigned.before_journal")
+        taken = Report(result_id=result_id, epoch=epoch, state=states.ASSIGNED)
+        await self._site.journal.add(assignment, token, taken)
+        point("node.assigned.after_journal")
         self._epochs[result_id] = epoch
-        await self._site.outbox.put(Report(result_id=result_id, epoch=epoch, state=states.ASSIGNED))
+        self._site.link.reports_wait()
         self._spawn(Entry(assignment, states.ASSIGNED, token, None))
 
     async def accepted(self, accepted: ReportAccepted) -> None:
         key = (accepted.result_id, accepted.epoch)
+        if accepted.state in states.FINAL:
+            point("node.accepted.before_journal")
         if await self._site.journal.accepted(key, accepted.state):
+            point("node.accepted.after_journal")
             self._forget(key)
 
     async def refused(self, refused: ReportRefused) -> None:
@@ -140,13 +147,13 @@ class Runs:
         for entry in entries:
             if self._epochs.get(entry.key[0]) != entry.key[1] or entry.state in states.FINAL:
                 continue  # Ended; or cancelled or assigned anew while the runtime was asked.
-            handle = handles.pop(spec_key(self._site.config.name, entry.key), None)
+            handle = handles.pop(spec_key(self._site.config.instance, entry.key), None)
             if handle is None and entry.digest is not None:
                 await self._report_lost(entry)
             else:
                 self._spawn(entry, handle)
         # Assignments that came in the meantime are not remains.
-        alive = {spec_key(self._site.config.name, (id_, worker.epoch)) for id_, worker in self._workers.items()}
+        alive = {spec_key(self._site.config.instance, (id_, worker.epoch)) for id_, worker in self._workers.items()}
         for handle in [handle for key, handle in handles.items() if key not in alive]:
             log.info("run_reaped", handle=handle)
             await self._site.runtime.remove(handle)

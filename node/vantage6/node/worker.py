@@ -17,6 +17,7 @@ from vantage6.api.v1.event_pb2 import ProgressKind
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.envelope import Purpose
 from vantage6.common.errors import Vantage6Error
+from vantage6.common.faults import point
 from vantage6.node import outcome as outcomes
 from vantage6.node import states
 from vantage6.node.config import NodeConfig
@@ -84,7 +85,7 @@ class Worker:
     def begin(self, handle: Handle | None = None) -> asyncio.Task[None]:
         """Starts working; with a handle it takes up a run that an earlier life of the node has started."""
         self._handle = handle
-        self._task = asyncio.create_task(self._work(), name=spec_key(self._site.config.name, self._entry.key))
+        self._task = asyncio.create_task(self._work(), name=spec_key(self._site.config.instance, self._entry.key))
         return self._task
 
     def stop(self, reason: str) -> None:
@@ -110,6 +111,7 @@ class Worker:
         self._settled = True
         if self._stopped != LEASE_LOST:
             await self._deliver(outcome)
+            point("node.outcome.after_journal")
         await self._clean()
 
     async def _outcome(self) -> Outcome:
@@ -143,7 +145,9 @@ class Worker:
             await self._open_proxy(self._files, digest)
             # On the disk before the start: after a crash in between, the run is asked for by its key, not begun again.
             await site.journal.mark_started(self._entry.key, digest)
+            point("node.run.before_start")
             handle = await self._start(self._spec(self._files))
+            point("node.run.after_start")
             return await self._attend(handle, self._files)
 
     async def _start(self, spec: RunSpec) -> Handle:
@@ -170,6 +174,7 @@ class Worker:
         if self._entry.state != states.RUNNING:
             await self._report(states.RUNNING)
         end = await self._site.runtime.wait(handle)
+        point("node.run.ended")
         self._log.info("run_ended", code=end.code, oom=end.oom, timed_out=end.timed_out)
         return await self._judge(end, files)
 
@@ -201,7 +206,7 @@ class Worker:
             output_bytes=ours.output_bytes,
         )
         return RunSpec(
-            key=spec_key(self._site.config.name, self._entry.key),
+            key=spec_key(self._site.config.instance, self._entry.key),
             image=self._run.image,
             run_dir=files.run_dir,
             environment=files.environment,
@@ -242,6 +247,7 @@ class Worker:
         report.reason, report.message = outcome.reason, outcome.message
         report.finish_time.GetCurrentTime()
         self._log.info("run_finished", state=outcome.state, reason=outcome.reason)
+        point("node.outcome.before_journal")
         try:
             if outcome.log:
                 tail = outcome.log[-LOG_SHARED:]

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.attack, pytest.mark.row("M06")]
 
-NETWORK = "vantage6-test-open"
-GATEWAY = "10.213.77.1"
+RANDOM = uuid.uuid4()
+NETWORK = f"vantage6-test-{RANDOM.hex[:8]}"  # Several test processes may use one engine.
+SUBNET = f"10.213.{RANDOM.int % 256}"
+GATEWAY = f"{SUBNET}.1"
 METADATA = "169.254.169.254"
 OUTSIDE = "198.51.100.77"  # Of the range for documentation: no machine has it.
 
@@ -106,9 +108,7 @@ def ordinary(engine: DockerClient, program: str, **more: Any) -> Any:
 @pytest.fixture
 def open_network(engine_images: DockerClient) -> Iterator[DockerClient]:
     """An ordinary network of our own: an engine may have been started without the default one."""
-    pool = IPAMPool(subnet="10.213.77.0/24", gateway=GATEWAY)
-    for left in engine_images.networks.list(names=[NETWORK]):
-        left.remove()
+    pool = IPAMPool(subnet=f"{SUBNET}.0/24", gateway=GATEWAY)
     network = engine_images.networks.create(NETWORK, driver="bridge", ipam=IPAMConfig(pool_configs=[pool]))
     yield engine_images
     network.remove()

@@ -44,11 +44,36 @@ class Deadline:
     task_id: int
 
 
-Signal = Wake | Stop | Happened | Deadline
+@dataclass(frozen=True)
+class Connected:
+    """A node has a new connection; those with a lower number are dead or superseded."""
+
+    organization_id: int
+    collaboration_id: int
+    connection: int
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """A node was deleted or got a new API key: no connection of it may stay."""
+
+    organization_id: int
+    collaboration_id: int
+
+
+@dataclass(frozen=True)
+class Resync:
+    """Signals may have been missed: look at everything again."""
+
+
+Signal = Wake | Stop | Happened | Deadline | Connected | CutOff | Resync
 Handler = Callable[[Signal], None]
 
 
 class Bus(Protocol):
+    replica: int
+    """Number of this server process among those that share the database."""
+
     def publish(self, signal: Signal) -> None: ...
 
     def subscribe(self, handler: Handler) -> None: ...
@@ -56,6 +81,8 @@ class Bus(Protocol):
 
 class LocalBus:
     """For one server process: calls the handlers at once."""
+
+    replica = 0
 
     def __init__(self) -> None:
         self._handlers: list[Handler] = []

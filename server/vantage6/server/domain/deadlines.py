@@ -7,7 +7,7 @@ import datetime as dt
 
 import structlog
 
-from vantage6.server.domain.bus import Bus, Deadline, Signal
+from vantage6.server.domain.bus import Bus, Deadline, Resync, Signal
 from vantage6.server.domain.events import now
 from vantage6.server.domain.results import settle, stop_open
 from vantage6.server.domain.states import ResultState
@@ -30,7 +30,7 @@ class Deadlines:
         bus.subscribe(self._on_signal)
 
     def _on_signal(self, signal: Signal) -> None:
-        if isinstance(signal, Deadline):
+        if isinstance(signal, Deadline | Resync):
             self._changed.set()
 
     async def run(self) -> None:

@@ -16,7 +16,7 @@ from vantage6.common.envelope import looks_sealed
 from vantage6.common.faults import point
 from vantage6.server.domain.bus import Bus
 from vantage6.server.domain.caller import NodeCaller
-from vantage6.server.domain.results import move, settle
+from vantage6.server.domain.results import lose, move, settle
 from vantage6.server.domain.states import FINAL, ResultState, Verdict, judge
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Content, Payload, Result, Task
@@ -109,7 +109,8 @@ class ReportDesk:
         # The same answer for another node's result as for none: ids are no secret, but their owners are.
         if result is None or task is None or not _owns(item.reporter.node, result, task):
             return Refusal("NOT_FOUND", f"result {report.result_id} is not assigned to this node")
-        if report.epoch != result.epoch:
+        # PENDING again: the assignment was taken back, whoever still speaks of it.
+        if report.epoch != result.epoch or result.state == ResultState.PENDING:
             return Refusal("LEASE_LOST", "the result was cancelled, ended or given out again meanwhile")
         state = ResultState(report.state) if report.state in ResultState._value2member_map_ else None
         verdict = judge(ResultState(result.state), state) if state else Verdict.REFUSE
@@ -128,6 +129,9 @@ class ReportDesk:
             result.started_at = _time(report.start_time)
         if report.HasField("finish_time"):
             result.finished_at = _time(report.finish_time)
+        if state is ResultState.LOST:
+            lose(store, self._bus, task, result, report.message[:4000])
+            return
         move(store, self._bus, task, result, state, report.reason[:64], report.message[:4000])
         for kind in ("output", "log"):
             if report.HasField(kind):

@@ -92,6 +92,10 @@ class Node(Row):
     collaboration_id: Mapped[int] = mapped_column(ForeignKey("collaborations.id", ondelete="CASCADE"), index=True)
     # Written when it changes, not per heartbeat; the truth about now is in the memory of the dispatcher.
     online: Mapped[bool] = mapped_column(default=False)
+    # Counts the node's connections: only the newest may change `online` or be given work, wherever it is held.
+    connection: Mapped[int] = mapped_column(default=0)
+    # Number of the server process that holds, or last held, the newest connection.
+    replica: Mapped[int] = mapped_column(default=0)
     last_seen: Mapped[dt.datetime | None]
     ip: Mapped[str] = mapped_column(String(64), default="")
     version: Mapped[str] = mapped_column(String(64), default="")

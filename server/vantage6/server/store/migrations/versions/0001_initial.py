@@ -114,6 +114,8 @@ def _nodes() -> None:
         number("organization_id"),
         number("collaboration_id"),
         sa.Column("online", sa.Boolean(), nullable=False),
+        number("connection"),
+        number("replica"),
         moment("last_seen"),
         text("ip", 64),
         text("version", 64),

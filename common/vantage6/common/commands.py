@@ -1,0 +1,153 @@
+"""What `vserver` and `vnode` have in common: options, exit codes, and failures as words instead of traces."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rich_click as click
+from click.exceptions import Exit as Leave
+
+from vantage6.common import terminal
+from vantage6.common.background import AlreadyRunning
+from vantage6.common.contexts import Context, Kind, Scope, find
+from vantage6.common.errors import PermissionDenied, Unauthenticated, Unavailable, Vantage6Error
+from vantage6.common.settings import APPLICATION, ENVIRONMENTS, ConfigError
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+class Code(IntEnum):
+    """Exit codes of `vserver` and `vnode`; docs/commands.md shows them."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CONFIG = 3
+    RUNNING = 4
+    NOT_RUNNING = 5
+    ENGINE = 6
+    UNREACHABLE = 7
+    REFUSED = 8
+    CHECK = 9
+    TIMEOUT = 10
+    PORT = 11
+    EXISTS = 12
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Code.OK: "it worked",
+    Code.FAILED: "it failed; the message says why",
+    Code.USAGE: "an option or argument is wrong",
+    Code.CONFIG: "the configuration is missing or cannot be used",
+    Code.RUNNING: "it runs already",
+    Code.NOT_RUNNING: "it does not run",
+    Code.ENGINE: "the Docker engine does not answer, or lacks the image",
+    Code.UNREACHABLE: "the server cannot be reached",
+    Code.REFUSED: "the server refused: a wrong API key, key pair or permission",
+    Code.CHECK: "a check failed",
+    Code.TIMEOUT: "it was started and is not online (or has not stopped) in time",
+    Code.PORT: "the port is taken by another program",
+    Code.EXISTS: "something is there already and was left alone",
+    Code.INTERRUPTED: "Ctrl-C",
+}
+
+
+class Stop(Exception):
+    """Ends a command with a message and an exit code."""
+
+    def __init__(self, message: str, code: Code = Code.FAILED) -> None:
+        super().__init__(message)
+        self.message, self.code = message, code
+
+
+def code_of(error: Vantage6Error) -> Code:
+    """The exit code of a failure."""
+    for kind, code in (
+        (ConfigError, Code.CONFIG), (AlreadyRunning, Code.RUNNING), (Unavailable, Code.UNREACHABLE),
+        (Unauthenticated, Code.REFUSED), (PermissionDenied, Code.REFUSED),
+    ):  # fmt: skip
+        if isinstance(error, kind):
+            return code
+    return Code.FAILED
+
+
+class Commands(click.RichGroup):
+    """A group whose commands fail with one clear message; `--debug` shows the trace as well."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (Stop, Vantage6Error, OSError, subprocess.SubprocessError) as error:
+            if ctx.params.get("debug"):
+                raise
+            text, code = _told(error)
+            terminal.complain(text)
+            raise Leave(code) from error
+        except (KeyboardInterrupt, click.Abort) as error:
+            terminal.warn("interrupted; nothing more was done")
+            raise Leave(Code.INTERRUPTED) from error
+
+
+def _told(error: Exception) -> tuple[str, Code]:
+    if isinstance(error, Stop):
+        return error.message, error.code
+    if isinstance(error, Vantage6Error):
+        return error.message, code_of(error)
+    if isinstance(error, PermissionError):
+        return f"no permission for {error.filename}: run it as its owner, or with --user", Code.FAILED
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}", Code.FAILED
+    return str(error), Code.FAILED
+
+
+debug_option = click.option("--debug", is_flag=True, help="Show the trace of a failure, for a report of it.")
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+name_option = click.option("-n", "--name", help="Name of the configuration; may be left out when there is only one.")
+environment_option = click.option(
+    "-e", "--environment", type=click.Choice([APPLICATION, *ENVIRONMENTS]), help="Which part of the configuration."
+)
+
+
+def scope_option(default: Scope) -> Callable[[Command], Command]:
+    """--user and --system, as the parameter `scope`."""
+
+    def add(command: Command) -> Command:
+        for scope in (Scope.SYSTEM, Scope.USER):
+            mark = " (default)" if scope is default else ""
+            text = f"Configurations of {'this user' if scope is Scope.USER else 'the machine'}{mark}."
+            command = click.option(f"--{scope}", "scope", flag_value=scope.value, default=None, help=text)(command)
+        return command
+
+    return add
+
+
+def context_options(kind: Kind, default: Scope) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """--name, --config, --environment, --user and --system; the command gets them as `context`."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def found(
+            *args: Any, name: str | None, config: Path | None, environment: str | None, scope: str | None, **more: Any
+        ) -> None:
+            place = Scope(scope) if scope else default
+            command(find(kind, name=name, config=config, environment=environment, scope=place), *args, **more)
+
+        wrapped: Callable[..., None] = scope_option(default)(found)
+        wrapped = environment_option(wrapped)
+        file = click.Path(dir_okay=False, path_type=Path)
+        wrapped = click.option("-c", "--config", type=file, help="A configuration file; wins over --name.")(wrapped)
+        return name_option(wrapped)
+
+    return add
+
+
+def same_again(context: Context) -> list[str]:
+    """The options that mean this context, for a process that is started with them."""
+    where = ["--config", str(context.path)] if context.by_file else ["--name", context.name]
+    return [*where, "--environment", context.environment, f"--{context.scope}"]
