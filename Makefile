@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layers generated buf pytest protos images engine engine-stop bench lock clean
+.PHONY: help setup demo test lint format types layers generated buf pytest protos images chaos engine engine-stop bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ pytest: setup ## all tests (parts that are missing skip theirs, unless VANTAGE6_
 	$(PY) -m pytest -m "not engine" -n $(WORKERS) --dist loadgroup --junitxml=$(RESULTS)/parallel.xml || status=$$?; \
 	$(PY) -m pytest -m engine --junitxml=$(RESULTS)/engine.xml || { code=$$?; [ $$code = 5 ] || status=$$code; }; \
 	exit $$status
+
+chaos: setup ## all faults at all points, with their table in docs/chaos.md (the short form is in `make test`)
+	@VANTAGE6_CHAOS=long VANTAGE6_STORIES=300 $(PY) -m pytest tests/chaos tests/server/test_delivery_machine.py \
+	  -n $(WORKERS) --dist loadgroup
 
 lint: setup ## ruff: rules and format
 	@$(PY) -m ruff check .

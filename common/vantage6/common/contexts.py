@@ -114,6 +114,20 @@ def configurations(kind: Kind, scope: Scope) -> list[Path]:
         raise ConfigError(f"folder {folder} cannot be read: {error.strerror}") from error
 
 
+def every(
+    kind: Kind, *, name: str | None = None, config: Path | None = None, environment: str | None = None,
+    scope: Scope | None = None,
+) -> list[Context]:  # fmt: skip
+    """As `find`, but without an environment all that the file has."""
+    scope = scope or DEFAULT_SCOPE[kind]
+    path = config.expanduser().absolute() if config is not None else _by_name(kind, scope, name)
+    document = read(path)
+    if environment is not None:
+        document.section(environment)
+    names = [environment] if environment is not None else document.environments()
+    return [Context(kind, scope, path, each, document, by_file=config is not None) for each in names]
+
+
 def find(
     kind: Kind, *, name: str | None = None, config: Path | None = None, environment: str | None = None,
     scope: Scope | None = None,

@@ -185,17 +185,12 @@ def open_sealed(data: Bytes, *, to: Keys, by: Senders, binding: Binding) -> byte
         if len(envelope) < HEADER_SIZE:
             raise too_short()
         body = _read_header(bytes(envelope[:HEADER_SIZE]), to, by, binding)
-        size = len(envelope) - HEADER_SIZE
-        last = max(0, (size - 1) // PIECE)
-        if size - last * PIECE < TAG_SIZE:
-            raise too_short()
-        whole = io.BytesIO(bytes(size - (last + 1) * TAG_SIZE))
-        with whole.getbuffer() as target:
-            for number in range(last + 1):
-                at = HEADER_SIZE + number * PIECE
-                piece = envelope[at : at + PIECE]
-                place = target[number * CHUNK : number * CHUNK + len(piece) - TAG_SIZE]
-                body.open_into(piece, place, last=number == last)
+        if len(envelope) <= HEADER_SIZE + PIECE:
+            return body.open(envelope[HEADER_SIZE:], last=True)
+        whole, place = io.BytesIO(), memoryview(bytearray(CHUNK))
+        for at in range(HEADER_SIZE, len(envelope), PIECE):
+            size = body.open_into(envelope[at : at + PIECE], place, last=at + PIECE >= len(envelope))
+            whole.write(place[:size])
     return whole.getvalue()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -14,6 +14,8 @@ from vantage6.common.errors import EnvelopeBroken, InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
+
+T = TypeVar("T")
 
 TAG_SIZE: Final = 16
 PIECE: Final = CHUNK + TAG_SIZE
@@ -78,11 +80,13 @@ class Cutter:
     def __init__(self, size: int) -> None:
         self._size = size
         self._held = b""  # A full piece that came as one and cannot change.
-        self._buffer = bytearray()
+        # A view, since assigning to a part of the bytearray itself would copy twice.
+        self._buffer = memoryview(b"")
         self._filled = 0
 
-    def cut(self, data: Bytes, use: Callable[[Bytes], bytes]) -> list[bytes]:
-        out: list[bytes] = []
+    def cut(self, data: Bytes, use: Callable[[Bytes], T]) -> list[T]:
+        """What `use` made of each piece that is complete and not the last."""
+        out: list[T] = []
         if not len(data):
             return out
         if self._held:
@@ -102,9 +106,9 @@ class Cutter:
 
     def rest(self) -> Bytes:
         """The last piece, which may be full or empty."""
-        return self._held or memoryview(self._buffer)[: self._filled]
+        return self._held or self._buffer[: self._filled]
 
-    def _joined(self, part: memoryview, use: Callable[[Bytes], bytes]) -> bytes:
+    def _joined(self, part: memoryview, use: Callable[[Bytes], T]) -> T:
         if not self._filled:
             return use(part)
         self._fill(part)
@@ -113,7 +117,7 @@ class Cutter:
 
     def _fill(self, part: memoryview) -> None:
         if not self._buffer and len(part):
-            self._buffer = bytearray(self._size)
+            self._buffer = memoryview(bytearray(self._size))
         self._buffer[self._filled : self._filled + len(part)] = part
         self._filled += len(part)
 

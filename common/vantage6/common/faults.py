@@ -1,7 +1,7 @@
 """Faults for the tests of what must survive them: named points in the code where a process can be made to fail.
 
-Off unless the environment says otherwise when the process starts: `VANTAGE6_FAULTS="server.report.before_commit=kill:3"`
-ends the process, as `kill -9` does, when it passes the point for the third time. Several are separated by commas, and
+Off unless the environment says otherwise at the start: `VANTAGE6_FAULTS="server.report.before_commit=kill:3"`
+kills the process, as `kill -9` does, when it passes the point for the third time. Several are separated by commas, and
 `first-last` is a range: `node.journal.write=full:2-9`. A point that nobody armed costs one look into an empty dict.
 docs/chaos.md lists the points.
 """

@@ -21,7 +21,7 @@ from vantage6.api.v1 import (
 from vantage6.common.channel import KEEPALIVE_MS, MAX_MESSAGE
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain.accounts import AccountRules
-from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.bus import LocalBus, Resync
 from vantage6.server.domain.deadlines import Deadlines
 from vantage6.server.domain.dispatch import Dispatcher
 from vantage6.server.domain.events import EventHub
@@ -76,6 +76,7 @@ class Server:
         self.database = Database(config.database_url)
         self.blobs = Blobs(str(config.blob_folder))
         self.bus = LocalBus()
+        self.database.on_doubt = lambda: self.bus.publish(Resync())
         self.passwords = Passwords()
         throttle = Throttle()
         tokens = Tokens(load_secret(config.secret_file), config.tokens.lifetimes)

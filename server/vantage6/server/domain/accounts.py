@@ -106,7 +106,7 @@ class AccountRules:
         """Each refresh token is good once; a second use means that somebody has a copy, so both lose the session."""
         claims = self._tokens.read(token, "refresh")
         async with self._database.write() as store:
-            session = await store.accounts.session(claims["sid"])
+            session = await store.accounts.session(claims["sid"], locked=True)
             login = None if session is None else await self._rotate(store, session, token, peer)
         # Raised after the commit: the revocation has to last.
         if login is None:

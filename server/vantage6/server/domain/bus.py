@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,6 +71,11 @@ Signal = Wake | Stop | Happened | Deadline | Connected | CutOff | Resync
 Handler = Callable[[Signal], None]
 
 
+def new_replica() -> int:
+    """A number for a server process, which fits PostgreSQL's integers."""
+    return secrets.randbelow(2**31 - 1) + 1
+
+
 class Bus(Protocol):
     replica: int
     """Number of this server process among those that share the database."""
@@ -82,9 +88,8 @@ class Bus(Protocol):
 class LocalBus:
     """For one server process: calls the handlers at once."""
 
-    replica = 0
-
     def __init__(self) -> None:
+        self.replica = new_replica()
         self._handlers: list[Handler] = []
 
     def subscribe(self, handler: Handler) -> None:

@@ -11,7 +11,8 @@ from vantage6.server.domain.bus import Bus, Deadline, Resync, Signal
 from vantage6.server.domain.events import now
 from vantage6.server.domain.results import settle, stop_open
 from vantage6.server.domain.states import ResultState
-from vantage6.server.store.sql import Database
+from vantage6.server.store.sql import Database, Store
+from vantage6.server.store.tables import Task
 
 log = structlog.get_logger()
 
@@ -59,12 +60,15 @@ class Deadlines:
             nearest = await store.results.nearest_deadline()
         if nearest is None or nearest > now():
             return nearest
-        async with self._database.write() as store:
-            late = await store.results.tasks_due(now())
-            await stop_open(
-                store, self._bus, late, ResultState.FAILED, "DEADLINE", "the task's deadline passed before it was done"
-            )
-            await settle(store, self._bus, late)
+        late = await self._database.transact(self._end)
         log.info("deadline_passed", tasks=[task.id for task in late])
         async with self._database.read() as store:
             return await store.results.nearest_deadline()
+
+    async def _end(self, store: Store) -> list[Task]:
+        late = await store.results.tasks_due(now())
+        await stop_open(
+            store, self._bus, late, ResultState.FAILED, "DEADLINE", "the task's deadline passed before it was done"
+        )
+        await settle(store, self._bus, late)
+        return late

@@ -4,79 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
-from vantage6.api.v1 import delivery_pb2, event_pb2
+from vantage6.api.v1 import delivery_pb2
 from vantage6.common.faults import point
 from vantage6.server.domain.assignments import assignment_messages
-from vantage6.server.domain.bus import Bus, Happened, Signal, Stop, Wake
+from vantage6.server.domain.bus import Bus, Connected, CutOff, Resync, Signal, Stop, Wake
 from vantage6.server.domain.caller import NodeCaller
-from vantage6.server.domain.events import now
+from vantage6.server.domain.events import announce_node, now
+from vantage6.server.domain.links import MAX_WINDOW, Address, Claim, Link, Run
 from vantage6.server.domain.results import lose, move, settle
+from vantage6.server.domain.resync import resync
 from vantage6.server.domain.states import ACTIVE, FINAL, ResultState
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Node, Result, Task
 
 log = structlog.get_logger()
 
-Address = tuple[int, int]
-"""(organization, collaboration): where there is one node, results wait for it."""
-
 IssueToken = Callable[[Result, Task, int], str]
 """Makes the container token of an assignment (result, task, node id)."""
 
-MAX_WINDOW = 1_000
-MAX_BACKLOG = 10_000
-"""Messages waiting for a node that does not read; beyond that it is disconnected."""
-
-
-class Link:
-    """A connected node: what was sent to it and not yet finished, and what is to be sent."""
-
-    def __init__(self, node: NodeCaller, window: int) -> None:
-        self.node = node
-        self.window = window
-        # Result to task: what it works on.
-        self.active: dict[int, Task] = {}
-        self.outgoing: asyncio.Queue[delivery_pb2.ServerMessage | None] = asyncio.Queue()
-        self.closed_because = ""
-        self.on_released: Callable[[Link], None] = lambda _: None
-
-    @property
-    def address(self) -> Address:
-        return self.node.organization_id, self.node.collaboration_id
-
-    @property
-    def free(self) -> int:
-        return 0 if self.closed_because else max(0, self.window - len(self.active))
-
-    def send(self, message: delivery_pb2.ServerMessage) -> None:
-        if self.closed_because:
-            return
-        if self.outgoing.qsize() >= MAX_BACKLOG:
-            self.drop("it does not read what it is sent")
-            return
-        self.outgoing.put_nowait(message)
-
-    def released(self, result_id: int) -> None:
-        self.active.pop(result_id, None)
-        self.on_released(self)
-
-    def drop(self, reason: str) -> None:
-        """Ends the connection after what is already queued; the node will reconnect and say again what it holds."""
-        if not self.closed_because:
-            self.closed_because = reason
-            self.outgoing.put_nowait(None)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a connecting node says that it holds."""
-
-    epoch: int
-    state: int
+RETRY_SECONDS = 1.0
+MAX_PICK = 5_000
+"""Assignments in one transaction."""
 
 
 class Dispatcher:
@@ -88,6 +39,7 @@ class Dispatcher:
         self._issue_token = issue_token
         self._links: dict[Address, Link] = {}
         self._awake: set[Address] = set()
+        self._in_doubt = False
         self._something = asyncio.Event()
         bus.subscribe(self._on_signal)
 
@@ -99,6 +51,19 @@ class Dispatcher:
             self._wake((signal.organization_id, signal.collaboration_id))
         elif isinstance(signal, Stop):
             self._stop(signal)
+        elif isinstance(signal, Connected):
+            self._supersede((signal.organization_id, signal.collaboration_id), signal.connection)
+        elif isinstance(signal, CutOff):
+            if link := self._links.get((signal.organization_id, signal.collaboration_id)):
+                link.drop("the node was deleted or its API key changed")
+        elif isinstance(signal, Resync):
+            self._in_doubt = True
+            self._something.set()
+
+    def _supersede(self, address: Address, newest: int) -> None:
+        if (link := self._links.get(address)) and link.connection < newest:
+            del self._links[address]
+            link.supersede()
 
     def _wake(self, address: Address) -> None:
         if address in self._links:
@@ -118,24 +83,39 @@ class Dispatcher:
         link = Link(node, min(max(window, 0), MAX_WINDOW))
         link.on_released = lambda link: self._wake(link.address)
         if (older := self._links.pop(link.address, None)) is not None:
-            older.send(delivery_pb2.ServerMessage(superseded=delivery_pb2.Superseded(
-                message="another instance of this node has connected")))  # fmt: skip
-            older.drop("superseded")
-        async with self._database.write() as store:
-            cancels = await self._reconcile(store, link, claims)
-            await store.parties.set_node_seen(node.id, online=True, version=version[:64], at=now())
-            point("server.connect.before_commit")
+            older.supersede()
+        cancels = await self._database.transact(lambda store: self._take_in(store, link, version[:64], claims))
+        # Of two connections that were made at the same time, the one with the higher number stays.
+        self._supersede(link.address, link.connection)
+        if link.address in self._links:
+            link.supersede()
+            return link
         self._links[link.address] = link
         for cancel in cancels:
             link.send(delivery_pb2.ServerMessage(cancel=cancel))
-        self._announce(node, online=True)
+        announce_node(self._bus, node, online=True)
         self._wake(link.address)
         return link
 
+    async def _take_in(
+        self, store: Store, link: Link, version: str, claims: dict[int, Claim]
+    ) -> list[delivery_pb2.Cancel]:
+        # First, since it locks the node's row: what is being handed out to an older connection, wherever that is
+        # held, is committed by now and seen by _reconcile, and nothing is handed out to it any more.
+        number = await store.parties.connected(link.node.id, version=version, replica=self._bus.replica, at=now())
+        if number is None:
+            raise PermissionDenied("this node was deleted")
+        link.connection = number
+        link.active.clear()
+        cancels = await self._reconcile(store, link, claims)
+        newest = Connected(*link.address, number)
+        store.after_commit(lambda: self._bus.publish(newest))
+        point("server.connect.before_commit")
+        return cancels
+
     def cut_off(self, node: Node) -> None:
-        """Ends the connection of a node that was deleted or got a new API key."""
-        if link := self._links.get((node.organization_id, node.collaboration_id)):
-            link.drop("the node was deleted or its API key changed")
+        """Ends the connection of a node that was deleted or got a new API key, wherever it is held."""
+        self._bus.publish(CutOff(node.organization_id, node.collaboration_id))
 
     def resize(self, link: Link, window: int) -> None:
         """Takes note of how many assignments a node wants to hold from now on."""
@@ -148,15 +128,9 @@ class Dispatcher:
         if self._links.get(link.address) is not link:
             return
         del self._links[link.address]
-        async with self._database.write() as store:
-            await store.parties.set_node_seen(link.node.id, online=False, version=None, at=now())
-        self._announce(link.node, online=False)
-
-    def _announce(self, node: NodeCaller, *, online: bool) -> None:
-        kind = event_pb2.NodeEvent(node_id=node.id, organization_id=node.organization_id, online=online)
-        event = event_pb2.Event(collaboration_id=node.collaboration_id, node=kind)
-        event.time.FromDatetime(now())
-        self._bus.publish(Happened(event, 0, 0))
+        node, number = link.node, link.connection
+        if await self._database.transact(lambda store: store.parties.disconnected(node.id, number, now())):
+            announce_node(self._bus, node, online=False)
 
     async def _reconcile(self, store: Store, link: Link, claims: dict[int, Claim]) -> list[delivery_pb2.Cancel]:
         touched: list[Task] = []
@@ -165,7 +139,7 @@ class Dispatcher:
             claim = claims.get(result.id)
             if claim and claim.epoch == result.epoch:
                 current[result.id] = result.epoch
-                link.active[result.id] = task
+                link.active[result.id] = Run(task, result.epoch)
                 continue
             if result.state == ResultState.ASSIGNED:
                 # The assignment did not arrive, so nothing was run and nothing is lost.
@@ -185,10 +159,27 @@ class Dispatcher:
         while True:
             await self._something.wait()
             self._something.clear()
+            if self._in_doubt:
+                self._in_doubt = False
+                await self._resync_or_retry()
             awake, self._awake = self._awake, set()
             links = [link for address in awake if (link := self._links.get(address)) and link.free]
-            if links:
-                await self._assign_or_retry(links)
+            for start in range(0, len(links), MAX_PICK):
+                await self._assign_or_retry(links[start : start + MAX_PICK])
+
+    async def _resync_or_retry(self) -> None:
+        try:
+            stale = await resync(self._database, self._bus, list(self._links.values()))
+        except Exception:  # A database that is away must not end the dispatcher.
+            log.exception("resync_failed")
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._on_signal, Resync())
+            return
+        for link in stale:
+            if self._links.get(link.address) is link:
+                del self._links[link.address]
+            link.supersede()
+        for address in self._links:
+            self._wake(address)
 
     async def _assign_or_retry(self, links: list[Link]) -> None:
         try:
@@ -200,28 +191,47 @@ class Dispatcher:
                 link.drop("assignments could not be stored")
 
     async def _assign(self, links: list[Link]) -> None:
-        nodes = {link.address: link.node for link in links}
-        async with self._database.write() as store:
-            picked = await store.results.pending({link.address: link.free for link in links})
-            if not picked:
-                return
-            tasks = {}
-            for result, task in picked:
-                move(store, self._bus, task, result, ResultState.ASSIGNED)
-                result.epoch += 1
-                result.assigned_at = now()
-                tasks[task.id] = task
-            await settle(store, self._bus, tasks.values())
-            messages = await assignment_messages(store, picked, nodes, self._issue_token)
-            point("server.assign.before_commit")
-            store.after_commit(lambda: self._send(picked, messages))
+        # A share for each, so that a transaction stays small; who could take more is woken again.
+        share = max(1, MAX_PICK // len(links))
+        await self._database.transact(lambda store: self._assign_in(store, links, share))
 
-    def _send(self, picked: list[tuple[Result, Task]], messages: list[delivery_pb2.Assignment]) -> None:
+    async def _assign_in(self, store: Store, links: list[Link], share: int) -> None:
+        by_address = {link.address: link for link in await self._newest(store, links)}
+        wanted = {address: min(link.free, share) for address, link in by_address.items()}
+        picked = await store.results.pending(wanted) if wanted else []
+        if not picked:
+            return
+        tasks = {}
+        for result, task in picked:
+            move(store, self._bus, task, result, ResultState.ASSIGNED)
+            result.epoch += 1
+            result.assigned_at = now()
+            tasks[task.id] = task
+        await settle(store, self._bus, tasks.values())
+        nodes = {address: link.node for address, link in by_address.items()}
+        messages = await assignment_messages(store, picked, nodes, self._issue_token)
+        point("server.assign.before_commit")
+        store.after_commit(lambda: self._send(by_address, picked, messages))
+
+    async def _newest(self, store: Store, links: list[Link]) -> list[Link]:
+        """Those that are still their node's newest connection; no newer one comes before this transaction has ended."""
+        if not store.shared:
+            return links
+        current = await store.parties.connections({link.node.id for link in links})
+        return [link for link in links if current.get(link.node.id) == link.connection]
+
+    def _send(
+        self,
+        links: dict[Address, Link],
+        picked: list[tuple[Result, Task]],
+        messages: list[delivery_pb2.Assignment],
+    ) -> None:
         point("server.assign.after_commit")
         for (result, task), message in zip(picked, messages, strict=True):
-            # Looked up again: the node may have reconnected during the transaction. With no connection now, the next
-            # one finds the result in the table.
-            link = self._links.get((result.organization_id, task.collaboration_id))
-            if link is not None:
-                link.active[result.id] = task
+            link = links[result.organization_id, task.collaboration_id]
+            # Not the connection any more: the next one, which is being made, finds the result in the table.
+            if self._links.get(link.address) is link:
+                link.active[result.id] = Run(task, result.epoch)
                 link.send(delivery_pb2.ServerMessage(assignment=message))
+                if link.free:
+                    self._wake(link.address)

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 from vantage6.api.v1 import event_pb2
-from vantage6.server.domain.bus import Bus, Happened, Signal
+from vantage6.server.domain.bus import Bus, Happened, Resync, Signal
+from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Event, Result, Task
 
@@ -49,10 +50,19 @@ def _record(store: Store, bus: Bus, task: Task, event: event_pb2.Event) -> None:
     task_id, parent_id = task.id, task.parent_id or 0
 
     def tell() -> None:
-        event.id = row.id
+        # None: its collaboration was deleted by the same transaction, so the log does not have it.
+        event.id = row.id or 0
         bus.publish(Happened(event, task_id, parent_id))
 
     store.after_commit(tell)
+
+
+def announce_node(bus: Bus, node: NodeCaller, *, online: bool) -> None:
+    """Passed on to those who watch, not kept."""
+    kind = event_pb2.NodeEvent(node_id=node.id, organization_id=node.organization_id, online=online)
+    event = event_pb2.Event(collaboration_id=node.collaboration_id, node=kind)
+    event.time.FromDatetime(now())
+    bus.publish(Happened(event, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,13 @@ class Watch:
         self._events.append(event)
         self._news.set()
 
+    def read_again(self) -> None:
+        """Has the log read for what may have been missed."""
+        self.overrun = True
+        self._news.set()
+
     async def take(self) -> list[event_pb2.Event]:
-        """Waits for at least one event and takes all that are there."""
+        """Waits for news and takes all events that are there."""
         await self._news.wait()
         self._news.clear()
         events = list(self._events)
@@ -103,6 +118,9 @@ class EventHub:
         bus.subscribe(self._on_signal)
 
     def _on_signal(self, signal: Signal) -> None:
+        if isinstance(signal, Resync):
+            for watch in {*self._others, *(watch for watches in self._by_task.values() for watch in watches)}:
+                watch.read_again()
         if not isinstance(signal, Happened):
             return
         watches: Collection[Watch] = self._others

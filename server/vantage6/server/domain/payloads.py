@@ -54,6 +54,8 @@ class PayloadDesk:
             raise InvalidArgument("idempotency_key: at most 64 characters", field="idempotency_key")
         async with self._database.write() as store:
             await _require_upload(store, caller, collaboration_id, result_id)
+            if key:
+                await store.lock_name(f"payload:{caller.key}:{key}")
             if key and (known := await store.payloads.by_key(caller.key, key)):
                 if (known.size, known.sha256) != (size, sha256):
                     raise FailedPrecondition("idempotency_key: it was used for another payload; choose a new one")

@@ -79,7 +79,7 @@ class UserRules:
     async def get(self, caller: Caller, user_id: int) -> User:
         user = require_user(caller)
         async with self._database.read() as store:
-            return await _visible(store, user, user_id)
+            return await visible_user(store, user, user_id)
 
     async def find(
         self, caller: Caller, page: Page, *, organization_id: int | None = None, username: str | None = None
@@ -101,7 +101,7 @@ class UserRules:
         async with self._database.read() as store:
             made = await repeatable.made_before(store, user)
             if made is not None:
-                return await _visible(store, user, made)
+                return await visible_user(store, user, made)
         password_hash = await self._passwords.hash(new.password)
         async with self._database.write() as store:
             roles = await _grantable(store, user, new.roles, organization_id)
@@ -123,7 +123,7 @@ class UserRules:
     async def update(self, caller: Caller, user_id: int, change: UserChange, peer: str) -> User:
         user = require_user(caller)
         async with self._database.read() as store:
-            row = await _visible(store, user, user_id)
+            row = await visible_user(store, user, user_id)
             _require_change(user, row, change)
         checked = _checked(change, row)
         password = checked.pop("password", None)
@@ -133,7 +133,7 @@ class UserRules:
                 await self._check_current(row, change.current_password, peer)
             password_hash = await self._passwords.hash(password)
         async with self._database.write() as store:
-            row = await _visible(store, user, user_id)
+            row = await visible_user(store, user, user_id)
             _require_change(user, row, change)
             await _require_free(store, besides=row.id, **checked)
             await _move_and_grant(store, user, row, change)
@@ -148,9 +148,9 @@ class UserRules:
     async def delete(self, caller: Caller, user_id: int) -> None:
         user = require_user(caller)
         async with self._database.write() as store:
-            row = await _visible(store, user, user_id)
+            row = await visible_user(store, user, user_id)
             require(user, Resource.USER, Operation.DELETE, organization_id=row.organization_id)
-            _require_not_above(user, row)
+            require_not_above(user, row)
             await _keep_a_root(store, row, [])
             await store.accounts.delete_user(row)
 
@@ -164,7 +164,7 @@ class UserRules:
         self._throttle.succeeded(account, peer)
 
 
-async def _visible(store: Store, caller: UserCaller, user_id: int) -> User:
+async def visible_user(store: Store, caller: UserCaller, user_id: int) -> User:
     row = await store.accounts.user(user_id)
     if row is None:
         raise missing(Resource.USER, user_id)
@@ -182,13 +182,13 @@ def _require_change(caller: UserCaller, row: User, change: UserChange) -> None:
     if not (may_edit or own):
         raise PermissionDenied("You may not change this of this user.", fields=",".join(sorted(change.names())))
     if caller.id != row.id:
-        _require_not_above(caller, row)
+        require_not_above(caller, row)
     if change.organization_id is not None and change.organization_id != row.organization_id:
         # Needs the right over both organizations; only the global scope has it.
         require(caller, Resource.USER, Operation.EDIT)
 
 
-def _require_not_above(caller: UserCaller, row: User) -> None:
+def require_not_above(caller: UserCaller, row: User) -> None:
     """Who sets the password of an account can use it: editing root would be becoming root."""
     elsewhere = row.organization_id != caller.organization_id
     if not holds(caller.rules, granted_by(row.roles), elsewhere=elsewhere):

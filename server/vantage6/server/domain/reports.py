@@ -91,16 +91,18 @@ class ReportDesk:
             items[0].reporter.drop("the report could not be stored")
 
     async def _accept(self, items: list[Item]) -> None:
-        async with self._database.write() as store:
-            store.after_commit(lambda: point("server.report.after_commit"))
-            batch = await _load(store, items)
-            moved: dict[int, Task] = {}
-            for item in items:
-                refusal = self._apply(store, batch, item, moved)
-                _answer_after_commit(store, item, refusal)
-            if moved:
-                await settle(store, self._bus, moved.values())
-            point("server.report.before_commit")
+        await self._database.transact(lambda store: self._accept_in(store, items))
+
+    async def _accept_in(self, store: Store, items: list[Item]) -> None:
+        store.after_commit(lambda: point("server.report.after_commit"))
+        batch = await _load(store, items)
+        moved: dict[int, Task] = {}
+        for item in items:
+            refusal = self._apply(store, batch, item, moved)
+            _answer_after_commit(store, item, refusal)
+        if moved:
+            await settle(store, self._bus, moved.values())
+        point("server.report.before_commit")
 
     def _apply(self, store: Store, batch: Batch, item: Item, moved: dict[int, Task]) -> Refusal | None:
         report = item.report
@@ -145,8 +147,10 @@ def content_row(result_id: int, kind: str, content: content_pb2.Content) -> Cont
 
 
 async def _load(store: Store, items: list[Item]) -> Batch:
-    results = await store.results.by_ids({item.report.result_id for item in items})
-    tasks = await store.tasks.by_ids({result.task_id for result in results.values()})
+    ids = {item.report.result_id for item in items}
+    tasks = await store.tasks.locked(await store.results.task_ids(ids))
+    # Read after the lock, so that they are as the last transaction left them.
+    results = await store.results.by_ids(ids)
     payload_ids = {
         content.payload_id
         for item in items

@@ -96,7 +96,7 @@ async def stop_open(
 
 async def cancel_family(store: Store, bus: Bus, task_id: int, reason: str, message: str) -> None:
     """Cancels what is open of a task and of all that it led to."""
-    family = list((await store.tasks.by_ids(await store.tasks.descendant_ids(task_id))).values())
+    family = list((await store.tasks.locked(await store.tasks.descendant_ids(task_id))).values())
     await stop_open(store, bus, family, ResultState.CANCELLED, reason, message)
     await settle(store, bus, family)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vantage6.api.v1 import delivery_pb2, event_pb2
 from vantage6.server.domain.bus import Bus, Happened
-from vantage6.server.domain.dispatch import Link
 from vantage6.server.domain.events import now
+from vantage6.server.domain.links import Link
 from vantage6.server.store.tables import Task
 
 MAX_TEXT = 64 * 1024
@@ -16,31 +16,31 @@ class Runs:
         self._bus = bus
 
     def progress(self, link: Link, progress: delivery_pb2.Progress) -> None:
-        task = link.active.get(progress.result_id)
-        if task is None or len(progress.text) > MAX_TEXT:
+        run = link.active.get(progress.result_id)
+        if run is None or len(progress.text) > MAX_TEXT:
             return
         kind = event_pb2.ProgressEvent(
             result_id=progress.result_id,
-            task_id=task.id,
+            task_id=run.task.id,
             organization_id=link.node.organization_id,
             progress_kind=progress.kind,
             fraction=min(max(progress.fraction, 0.0), 1.0),
             text=progress.text,
         )
-        self._publish(event_pb2.Event(progress=kind), task)
+        self._publish(event_pb2.Event(progress=kind), run.task)
 
     def log(self, link: Link, lines: delivery_pb2.LogLines) -> None:
-        task = link.active.get(lines.result_id)
-        if task is None or len(lines.lines) > MAX_TEXT:
+        run = link.active.get(lines.result_id)
+        if run is None or len(lines.lines) > MAX_TEXT:
             return
         kind = event_pb2.LogEvent(
             result_id=lines.result_id,
-            task_id=task.id,
+            task_id=run.task.id,
             organization_id=link.node.organization_id,
             sequence=lines.sequence,
             lines=lines.lines,
         )
-        self._publish(event_pb2.Event(log=kind), task)
+        self._publish(event_pb2.Event(log=kind), run.task)
 
     def _publish(self, event: event_pb2.Event, task: Task) -> None:
         event.collaboration_id = task.collaboration_id

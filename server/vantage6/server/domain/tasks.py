@@ -50,6 +50,9 @@ async def create(store: Store, bus: Bus, caller: Caller, request: task_pb2.Creat
     if collaboration is None or not _may_know(caller, request.collaboration_id):
         raise NotFound(f"collaboration_id: there is no collaboration {request.collaboration_id} that you may see")
     digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+    if request.key:
+        # The same call twice at once: the second waits here, and then finds the task of the first.
+        await store.lock_name(f"task:{collaboration.id}:{request.key}")
     if request.key and (known := await store.tasks.by_key(collaboration.id, request.key)):
         return _repeated(known, digest, caller)
     origin = await _origin(store, caller, request)
@@ -135,7 +138,8 @@ async def _origin(store: Store, caller: Caller, request: task_pb2.CreateTaskRequ
 async def _origin_of_container(store: Store, caller: ContainerCaller, request: task_pb2.CreateTaskRequest) -> Origin:
     if request.image != caller.image:
         raise PermissionDenied(f"image: an algorithm may start itself only, that is {caller.image!r}")
-    parent = await store.tasks.get(caller.task_id)
+    # Locked, so that it cannot end, and have its children cancelled, while it gets another one.
+    parent = (await store.tasks.locked([caller.task_id])).get(caller.task_id)
     result = await store.results.get(caller.result_id)
     if parent is None or result is None or ResultState(result.state) in FINAL or result.epoch != caller.epoch:
         raise FailedPrecondition("the run that asks for a subtask has ended")

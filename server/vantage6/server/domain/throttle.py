@@ -64,6 +64,14 @@ class Throttle:
         if entry is not None:
             entry.count -= 1
 
+    def undone(self, account: str, address: str) -> None:
+        """The attempt was no failure, and no success either."""
+        for key in _keys(account, address):
+            entry = self._failures.get(key)
+            if entry is not None:
+                entry.count -= 1
+                entry.until = 0.0
+
     def _waits(self, key: tuple[str, str], now: float) -> float:
         entry = self._failures.get(key)
         return 0.0 if entry is None else entry.until - now

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select, true, update
 
 from vantage6.common.errors import AlreadyExists
+from vantage6.server.store.locks import lock_name
 from vantage6.server.store.pages import Page, Slice, Visibility, fetch
 from vantage6.server.store.parties import WHOLE, add_row
 from vantage6.server.store.tables import Idempotency, Member, Node, Role, Row, Session, User, UserRole
@@ -115,8 +116,9 @@ class Accounts:
 
     # --- sessions
 
-    async def session(self, session_id: int) -> Session | None:
-        return await self._session.get(Session, session_id)
+    async def session(self, session_id: int, *, locked: bool = False) -> Session | None:
+        """`locked`: nobody else rotates it meanwhile."""
+        return await self._session.get(Session, session_id, with_for_update=True if locked else None)
 
     async def add_session(self, row: Session) -> Session:
         self._session.add(row)
@@ -159,7 +161,11 @@ class Accounts:
     # --- idempotency
 
     async def made_before(self, caller: str, key: str, digest: bytes) -> int | None:
-        """Id of what a creating call with this key made; the same key with another request is refused (X12)."""
+        """Id of what a creating call with this key made; the same key with another request is refused (X12).
+
+        The same call twice at once: the second waits here, and then finds what the first made.
+        """
+        await lock_name(self._session, f"{caller}:{key}")
         row = await self._session.get(Idempotency, (caller, key))
         if row is None:
             return None

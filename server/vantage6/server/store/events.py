@@ -7,15 +7,32 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from vantage6.server.store.locks import lock_events
 from vantage6.server.store.tables import Event
+
+GONE = "collaborations deleted in this transaction"
+"""Key in a session's `info`: what happened in these, in the same transaction, is not kept."""
 
 
 class Events:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
+        self._new: list[Event] = []
 
     def add(self, event: Event) -> None:
-        self._session.add(event)
+        """Keeps it until the end of the transaction, see locks.lock_events; it has no id before."""
+        self._new.append(event)
+
+    async def write(self) -> None:
+        """Inserts the new events, as the last thing before the commit."""
+        gone = self._session.info.get(GONE, ())
+        events = [event for event in self._new if event.collaboration_id not in gone]
+        if not events:
+            return
+        await self._session.flush()
+        await lock_events(self._session)
+        self._session.add_all(events)
+        await self._session.flush()
 
     async def last_id(self) -> int:
         return await self._session.scalar(select(func.max(Event.id))) or 0

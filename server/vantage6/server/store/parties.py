@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import ColumnElement, Select, delete, false, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, delete, exists, false, literal_column, or_, select, text, true, update
 from sqlalchemy.exc import IntegrityError
 
 from vantage6.common.errors import AlreadyExists, FailedPrecondition
+from vantage6.server.store.events import GONE
+from vantage6.server.store.locks import REPLICAS, is_shared
 from vantage6.server.store.pages import Page, Slice, Visibility, fetch
 from vantage6.server.store.tables import (
     Collaboration,
@@ -29,6 +31,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 R = TypeVar("R", bound=Row)
+_HELD = (
+    "pg_locks.locktype = 'advisory' AND pg_locks.granted "
+    f"AND pg_locks.classid = {REPLICAS} AND pg_locks.objid = nodes.replica "
+    "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+"""Somebody holds the lock of the replica that a row of `nodes` names."""
+
 WHOLE = Page()
 
 
@@ -113,6 +122,7 @@ class Parties:
         await self._session.execute(delete(Content).where(Content.result_id.in_(results)))
         payloads = list(await self._session.scalars(select(Payload).where(Payload.collaboration_id == row.id)))
         await self._session.execute(delete(Collaboration).where(Collaboration.id == row.id))
+        self._session.info.setdefault(GONE, set()).add(row.id)
         return payloads
 
     # --- members
@@ -202,15 +212,42 @@ class Parties:
     async def delete_nodes(self, ids: Collection[int]) -> None:
         await self._session.execute(delete(Node).where(Node.id.in_(ids)))
 
-    async def set_node_seen(self, node_id: int, *, online: bool, version: str | None, at: dt.datetime) -> None:
-        values: dict[str, object] = {"online": online, "last_seen": at}
-        if version is not None:
-            values["version"] = version
-        await self._session.execute(update(Node).where(Node.id == node_id).values(**values))
+    async def connected(self, node_id: int, *, version: str, replica: int, at: dt.datetime) -> int | None:
+        """Takes note of a new connection and returns its number; None if there is no such node.
 
-    async def all_offline(self) -> None:
-        """At the start of a lone server nobody is connected, whatever the last one wrote."""
-        await self._session.execute(update(Node).where(Node.online).values(online=False))
+        It locks the node's row: connecting, and handing out to the node's connection, exclude each other.
+        """
+        change = update(Node).where(Node.id == node_id).returning(Node.connection)
+        values = {"online": True, "last_seen": at, "version": version, "replica": replica}
+        return await self._session.scalar(change.values(connection=Node.connection + 1, **values))
+
+    async def disconnected(self, node_id: int, connection: int, at: dt.datetime) -> bool:
+        """Takes note of the end of a connection; False if the node has a newer one, here or elsewhere."""
+        change = update(Node).where(Node.id == node_id, Node.connection == connection).returning(Node.id)
+        return await self._session.scalar(change.values(online=False, last_seen=at)) is not None
+
+    async def connections(self, node_ids: Collection[int]) -> dict[int, int]:
+        """The newest connection of each node; none of them can get another one while this transaction lasts."""
+        query = select(Node.id, Node.connection).where(Node.id.in_(node_ids)).order_by(Node.id)
+        rows = await self._session.execute(query.with_for_update(read=True))
+        return {node_id: connection for node_id, connection in rows}
+
+    async def still_online(self, node_ids: Collection[int]) -> None:
+        """Puts right what another replica wrote that held this one for dead."""
+        await self._session.execute(update(Node).where(Node.id.in_(node_ids), ~Node.online).values(online=True))
+
+    async def forget_replicas(self, own: int) -> list[Node]:
+        """Marks the nodes of replicas offline that are no more, and returns them.
+
+        A replica holds an advisory lock for as long as it lives; the lock goes with its connection. SQLite has one
+        process: whatever an earlier one wrote is over, and what this one wrote is marked with its own number.
+        """
+        gone = Node.replica != own
+        if is_shared(self._session):
+            held = select(literal_column("1")).select_from(text("pg_locks")).where(text(_HELD))
+            gone &= ~exists(held.correlate(Node))
+        change = update(Node).where(Node.online, gone).values(online=False).returning(Node)
+        return list(await self._session.scalars(change))
 
     async def _one(self, query: Select[R]) -> R | None:
         return (await self._session.scalars(query)).one_or_none()

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.domain.states import OPEN, ResultState
+from vantage6.server.store.locks import is_shared, lock_tasks
 from vantage6.server.store.tables import Content, Result, Task
 from vantage6.server.store.tasks import TaskSight
 
@@ -53,6 +54,10 @@ class Results:
     async def by_ids(self, ids: Collection[int]) -> dict[int, Result]:
         rows = await self._session.scalars(select(Result).where(Result.id.in_(ids)))
         return {result.id: result for result in rows}
+
+    async def task_ids(self, ids: Collection[int]) -> set[int]:
+        """The tasks of these results."""
+        return set(await self._session.scalars(select(Result.task_id).where(Result.id.in_(ids))))
 
     async def of_tasks(self, task_ids: Collection[int], states: Iterable[ResultState] | None = None) -> list[Result]:
         query = select(Result).where(Result.task_id.in_(task_ids)).order_by(Result.id)
@@ -101,8 +106,24 @@ class Results:
 
     async def pending(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Result, Task]]:
         """The next results for nodes: `wanted` maps (organization, collaboration) to how many it takes."""
-        if len(wanted) > MANY_NODES:
-            return await self._pending_for_many(wanted)
+        found = await (self._pending_for_many(wanted) if len(wanted) > MANY_NODES else self._pending_for_few(wanted))
+        return await self._locked(found, [ResultState.PENDING])
+
+    async def _locked(
+        self, found: list[tuple[Result, Task]], states: Collection[ResultState]
+    ) -> list[tuple[Result, Task]]:
+        """What was found, with its tasks locked, as far as it is still in these states then."""
+        if not found or not is_shared(self._session):
+            return found
+        await lock_tasks(self._session, {task.id for _, task in found})
+        ids = [result.id for result, _ in found]
+        query = select(Result, Task).join(Task, Task.id == Result.task_id).where(Result.id.in_(ids))
+        query = query.where(Result.state.in_([int(state) for state in states]))
+        rows = await self._session.execute(query.execution_options(populate_existing=True))
+        left = {result.id for result, _ in rows}
+        return [(result, task) for result, task in found if result.id in left]
+
+    async def _pending_for_few(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Result, Task]]:
         found: list[tuple[Result, Task]] = []
         for (organization_id, collaboration_id), number in wanted.items():
             query = _queue().where(Result.organization_id == organization_id, Task.collaboration_id == collaboration_id)
@@ -136,7 +157,7 @@ class Results:
     async def of_node(
         self, organization_id: int, collaboration_id: int, states: Collection[ResultState]
     ) -> list[tuple[Result, Task]]:
-        """What the node of an organization in a collaboration has in these states."""
+        """What the node of an organization in a collaboration has in these states, for changing it."""
         query = (
             select(Result, Task)
             .join(Task, Task.id == Result.task_id)
@@ -146,15 +167,18 @@ class Results:
                 Task.collaboration_id == collaboration_id,
             )
         )
-        return [(result, task) for result, task in await self._session.execute(query)]
+        return await self._locked([(result, task) for result, task in await self._session.execute(query)], states)
 
     async def nearest_deadline(self) -> dt.datetime | None:
         """Of the tasks that have open results."""
         return await self._session.scalar(select(func.min(Task.deadline)).where(_has_open()))
 
     async def tasks_due(self, time: dt.datetime) -> list[Task]:
-        """Tasks that have open results though their deadline has passed."""
-        return list(await self._session.scalars(select(Task).where(Task.deadline <= time, _has_open())))
+        """Tasks that have open results though their deadline has passed, for ending them."""
+        late = select(Task).where(Task.deadline <= time, _has_open())
+        if is_shared(self._session):
+            await lock_tasks(self._session, (await self._session.scalars(late.with_only_columns(Task.id))).all())
+        return list(await self._session.scalars(late))
 
     def add(self, result: Result) -> None:
         self._session.add(result)

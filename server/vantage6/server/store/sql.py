@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from vantage6.common.faults import point
 from vantage6.server.store.accounts import Accounts
 from vantage6.server.store.events import Events
+from vantage6.server.store.locks import is_conflict, is_shared, lock_name
 from vantage6.server.store.parties import Parties
 from vantage6.server.store.payloads import Payloads
 from vantage6.server.store.results import Results
+from vantage6.server.store.security import Security
 from vantage6.server.store.sqlite import make_sqlite_engine
 from vantage6.server.store.tasks import Tasks
+
+T = TypeVar("T")
+MORE_TRIES = 5
 
 
 class Store:
@@ -32,7 +37,17 @@ class Store:
         self.results = Results(session)
         self.events = Events(session)
         self.payloads = Payloads(session)
+        self.security = Security(session)
         self._after_commit: list[Callable[[], None]] = []
+
+    @property
+    def shared(self) -> bool:
+        """Whether other server processes may write to the database."""
+        return is_shared(self.session)
+
+    async def lock_name(self, name: str) -> None:
+        """Others that want the same name wait until this transaction has ended."""
+        await lock_name(self.session, name)
 
     async def flush(self) -> None:
         """Sends pending changes, so that new rows have their ids and constraints are checked."""
@@ -82,12 +97,25 @@ class Database:
     async def _commit(self, session: AsyncSession, store: Store) -> None:
         try:
             point("server.store.before_commit")
+            await store.events.write()
             await session.commit()
             point("server.store.after_commit")
             store.committed()
         except BaseException:
             self.on_doubt()
             raise
+
+    async def transact(self, work: Callable[[Store], Awaitable[T]]) -> T:
+        """Does `work` in one transaction; again, if PostgreSQL ended it for the sake of another one."""
+        for _ in range(MORE_TRIES):
+            try:
+                async with self.write() as store:
+                    return await work(store)
+            except DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+        async with self.write() as store:
+            return await work(store)
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -50,6 +50,8 @@ class _Cursor(sqlite3.Cursor):
     def execute(self, operation: str, parameters: Any = ()) -> _Cursor:
         if _may_be_long(operation):
             return _elsewhere(lambda: self._execute(operation, parameters))
+        if in_greenlet():
+            await_only(_nothing())
         return self._execute(operation, parameters)
 
     def _execute(self, operation: str, parameters: Any) -> _Cursor:
@@ -66,14 +68,13 @@ class _Cursor(sqlite3.Cursor):
 class _Connection(AdaptedConnection):
     """What SQLAlchemy takes for the connection of an asynchronous driver."""
 
-    _connection: sqlite3.Connection
-
     def __init__(self, path: str) -> None:
         # Used by one thread at a time: the loop's, or the one that the loop waits for.
-        self._connection = sqlite3.connect(path, check_same_thread=False)
+        self._connection: Any = sqlite3.connect(path, check_same_thread=False)
 
-    def cursor(self, server_side: bool = False) -> _Cursor:  # noqa: ARG002 - there is no server
-        return self._connection.cursor(_Cursor)
+    def cursor(self, server_side: bool = False) -> _Cursor:
+        made: _Cursor = self._connection.cursor(_Cursor)
+        return made
 
     def execute(self, operation: str, parameters: Any = ()) -> _Cursor:
         return self.cursor().execute(operation, parameters)
@@ -83,7 +84,8 @@ class _Connection(AdaptedConnection):
 
     @property
     def isolation_level(self) -> str | None:
-        return self._connection.isolation_level
+        level: str | None = self._connection.isolation_level
+        return level
 
     @isolation_level.setter
     def isolation_level(self, level: str | None) -> None:
@@ -111,6 +113,10 @@ def _elsewhere(work: Callable[[], T]) -> T:
         return work()  # Nobody waits on a loop: a connection is tidied up.
     result: T = await_only(_to_the_end(work))
     return result
+
+
+async def _nothing() -> None:
+    """SQLAlchemy refuses drivers that never await anything, since they usually are not made for it."""
 
 
 async def _to_the_end(work: Callable[[], T]) -> T:

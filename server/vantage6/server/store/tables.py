@@ -158,6 +158,44 @@ class Session(Row):
     ip: Mapped[str] = mapped_column(String(64), default="")
 
 
+class SecondFactor(Row):
+    """A user's TOTP secret, encrypted with a key that is not in the database."""
+
+    __tablename__ = "second_factors"
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    secret: Mapped[bytes]
+    # It counts from the first code on that its owner could give.
+    confirmed: Mapped[bool] = mapped_column(default=False)
+    # Time step of the last code that was accepted: no code is good twice.
+    last_step: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class OneTimeSecret(Row):
+    """Good once: a recovery code for the second factor, or a mailed token that sets a password."""
+
+    __tablename__ = "one_time_secrets"
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    # "recovery_code" or "password_reset".
+    purpose: Mapped[str] = mapped_column(String(16))
+    expires_at: Mapped[dt.datetime | None]
+
+
+class AuditEntry(Row):
+    """Refers to nobody: it outlives what it tells of."""
+
+    __tablename__ = "audit"
+    __table_args__ = (KEEP_IDS,)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    time: Mapped[dt.datetime] = mapped_column(index=True)
+    action: Mapped[str] = mapped_column(String(64))
+    caller: Mapped[str] = mapped_column(String(64), index=True)
+    peer: Mapped[str] = mapped_column(String(64))
+    target: Mapped[str] = mapped_column(String(64), index=True)
+    fields: Mapped[str] = mapped_column(String(256))
+    outcome: Mapped[str] = mapped_column(String(64))
+
+
 class Task(Row):
     __tablename__ = "tasks"
     __table_args__ = (UniqueConstraint("collaboration_id", "key"), KEEP_IDS)
@@ -219,6 +257,7 @@ class Content(Row):
 
 class Payload(Row):
     __tablename__ = "payloads"
+    __table_args__ = (UniqueConstraint("creator", "idempotency_key"),)
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     collaboration_id: Mapped[int] = mapped_column(ForeignKey("collaborations.id", ondelete="CASCADE"), index=True)
     # Who may write it: "user:7", "node:3" or "container:12".

@@ -27,7 +27,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvantage6/api/v1/system.proto\x12\x0fvantage6.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\"4\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x02 \x01(\t\"\x18\n\x06Health\x12\x0e\n\x06status\x18\x01 \x01(\t\"D\n\x05Stats\x12;\n\x0e\x63ollaborations\x18\x01 \x03(\x0b\x32#.vantage6.api.v1.CollaborationStats\"Y\n\x12\x43ollaborationStats\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05nodes\x18\x03 \x03(\x0b\x32\x1a.vantage6.api.v1.NodeStats\"\x8e\x01\n\tNodeStats\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12)\n\tlast_seen\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12,\n\x0corganization\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\"Z\n\nEntryPoint\x12$\n\x04link\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12&\n\x05links\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x13\n\x11GetVersionRequest\"\x12\n\x10GetHealthRequest\"\x11\n\x0fGetStatsRequest\"\x16\n\x14GetEntryPointRequest\"\x13\n\x11GetOpenApiRequest2\xef\x03\n\rSystemService\x12`\n\nGetVersion\x12\".vantage6.api.v1.GetVersionRequest\x1a\x18.vantage6.api.v1.Version\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/version\x12\\\n\tGetHealth\x12!.vantage6.api.v1.GetHealthRequest\x1a\x17.vantage6.api.v1.Health\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/api/health\x12X\n\x08GetStats\x12 .vantage6.api.v1.GetStatsRequest\x1a\x16.vantage6.api.v1.Stats\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/api/stats\x12\x61\n\rGetEntryPoint\x12%.vantage6.api.v1.GetEntryPointRequest\x1a\x1b.vantage6.api.v1.EntryPoint\"\x0c\x82\xd3\xe4\x93\x02\x06\x12\x04/api\x12\x61\n\nGetOpenApi\x12\".vantage6.api.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/api/openapi.jsonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvantage6/api/v1/system.proto\x12\x0fvantage6.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\"4\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x02 \x01(\t\"\x18\n\x06Health\x12\x0e\n\x06status\x18\x01 \x01(\t\"D\n\x05Stats\x12;\n\x0e\x63ollaborations\x18\x01 \x03(\x0b\x32#.vantage6.api.v1.CollaborationStats\"Y\n\x12\x43ollaborationStats\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05nodes\x18\x03 \x03(\x0b\x32\x1a.vantage6.api.v1.NodeStats\"\x8e\x01\n\tNodeStats\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12)\n\tlast_seen\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12,\n\x0corganization\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\"Z\n\nEntryPoint\x12$\n\x04link\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12&\n\x05links\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x13\n\x11GetVersionRequest\"\x12\n\x10GetHealthRequest\"\x11\n\x0fGetStatsRequest\"\x16\n\x14GetEntryPointRequest\"\x13\n\x11GetOpenApiRequest\"\x10\n\x0eGetDocsRequest2\xc4\x04\n\rSystemService\x12`\n\nGetVersion\x12\".vantage6.api.v1.GetVersionRequest\x1a\x18.vantage6.api.v1.Version\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/version\x12\\\n\tGetHealth\x12!.vantage6.api.v1.GetHealthRequest\x1a\x17.vantage6.api.v1.Health\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/api/health\x12X\n\x08GetStats\x12 .vantage6.api.v1.GetStatsRequest\x1a\x16.vantage6.api.v1.Stats\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/api/stats\x12\x61\n\rGetEntryPoint\x12%.vantage6.api.v1.GetEntryPointRequest\x1a\x1b.vantage6.api.v1.EntryPoint\"\x0c\x82\xd3\xe4\x93\x02\x06\x12\x04/api\x12\x61\n\nGetOpenApi\x12\".vantage6.api.v1.GetOpenApiRequest\x1a\x14.google.api.HttpBody\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/api/openapi.json\x12S\n\x07GetDocs\x12\x1f.vantage6.api.v1.GetDocsRequest\x1a\x14.google.api.HttpBody\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/api/docsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYSTEMSERVICE'].methods_by_name['GetEntryPoint']._serialized_options = b'\202\323\344\223\002\006\022\004/api'
   _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._loaded_options = None
   _globals['_SYSTEMSERVICE'].methods_by_name['GetOpenApi']._serialized_options = b'\202\323\344\223\002\023\022\021/api/openapi.json'
+  _globals['_SYSTEMSERVICE'].methods_by_name['GetDocs']._loaded_options = None
+  _globals['_SYSTEMSERVICE'].methods_by_name['GetDocs']._serialized_options = b'\202\323\344\223\002\013\022\t/api/docs'
   _globals['_VERSION']._serialized_start=136
   _globals['_VERSION']._serialized_end=188
   _globals['_HEALTH']._serialized_start=190
@@ -66,6 +68,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETENTRYPOINTREQUEST']._serialized_end=696
   _globals['_GETOPENAPIREQUEST']._serialized_start=698
   _globals['_GETOPENAPIREQUEST']._serialized_end=717
-  _globals['_SYSTEMSERVICE']._serialized_start=720
-  _globals['_SYSTEMSERVICE']._serialized_end=1215
+  _globals['_GETDOCSREQUEST']._serialized_start=719
+  _globals['_GETDOCSREQUEST']._serialized_end=735
+  _globals['_SYSTEMSERVICE']._serialized_start=738
+  _globals['_SYSTEMSERVICE']._serialized_end=1318
 # @@protoc_insertion_point(module_scope)

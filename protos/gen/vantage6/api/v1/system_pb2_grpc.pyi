@@ -59,6 +59,11 @@ class SystemServiceStub:
 
     Callers: anyone. Idempotent.
     """
+    GetDocs: _grpc.UnaryUnaryMultiCallable[_system_pb2.GetDocsRequest, _httpbody_pb2.HttpBody]
+    """Gets the same as a page for people, which needs nothing from elsewhere.
+
+    Callers: anyone. Idempotent.
+    """
 
 @_typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
@@ -87,6 +92,11 @@ class SystemServiceAsyncStub(SystemServiceStub):
     """
     GetOpenApi: _aio.UnaryUnaryMultiCallable[_system_pb2.GetOpenApiRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Gets the OpenAPI description of the REST interface.
+
+    Callers: anyone. Idempotent.
+    """
+    GetDocs: _aio.UnaryUnaryMultiCallable[_system_pb2.GetDocsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Gets the same as a page for people, which needs nothing from elsewhere.
 
     Callers: anyone. Idempotent.
     """
@@ -145,6 +155,17 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Gets the OpenAPI description of the REST interface.
+
+        Callers: anyone. Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDocs(
+        self,
+        request: _system_pb2.GetDocsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Gets the same as a page for people, which needs nothing from elsewhere.
 
         Callers: anyone. Idempotent.
         """

@@ -23,6 +23,8 @@ def upgrade() -> None:
     _rules()
     _user_roles()
     _sessions()
+    _second_factors()
+    _audit()
     _idempotency()
     _sequences()
     _tasks()
@@ -209,6 +211,43 @@ def _sessions() -> None:
     op.create_index("ix_sessions_user_id", "sessions", ["user_id"])
 
 
+def _second_factors() -> None:
+    table(
+        "second_factors",
+        number("user_id"),
+        sa.Column("secret", sa.LargeBinary(), nullable=False),
+        sa.Column("confirmed", sa.Boolean(), nullable=False),
+        sa.Column("last_step", sa.BigInteger(), nullable=False),
+        refers("fk_second_factors_user_id", "user_id", "users.id", "CASCADE"),
+        primary("pk_second_factors", "user_id"),
+        keep_ids=False,
+    )
+    table(
+        "one_time_secrets",
+        text("hash", 64),
+        number("user_id"),
+        text("purpose", 16),
+        moment("expires_at"),
+        refers("fk_one_time_secrets_user_id", "user_id", "users.id", "CASCADE"),
+        primary("pk_one_time_secrets", "hash"),
+        keep_ids=False,
+    )
+    op.create_index("ix_one_time_secrets_user_id", "one_time_secrets", ["user_id"])
+
+
+def _audit() -> None:
+    table(
+        "audit",
+        number("id"),
+        moment("time", nullable=False),
+        *(text(name, length) for name, length in
+          (("action", 64), ("caller", 64), ("peer", 64), ("target", 64), ("fields", 256), ("outcome", 64))),
+        primary("pk_audit", "id"),
+    )  # fmt: skip
+    for column in ("time", "caller", "target"):
+        op.create_index(f"ix_audit_{column}", "audit", [column])
+
+
 def _idempotency() -> None:
     table(
         "idempotency",
@@ -276,6 +315,7 @@ def _payloads() -> None:
         moment("created_at", nullable=False),
         refers("fk_payloads_collaboration_id", "collaboration_id", "collaborations.id", "CASCADE"),
         primary("pk_payloads", "id"),
+        unique("uq_payloads_creator_idempotency_key", "creator", "idempotency_key"),
         keep_ids=False,
     )
     op.create_index("ix_payloads_collaboration_id", "payloads", ["collaboration_id"])

@@ -1,0 +1,81 @@
+"""A node's connection, as the rules see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vantage6.api.v1 import delivery_pb2
+from vantage6.server.domain.caller import NodeCaller
+from vantage6.server.store.tables import Task
+
+Address = tuple[int, int]
+"""(organization, collaboration): where there is one node, results wait for it."""
+
+MAX_WINDOW = 1_000
+MAX_BACKLOG = 10_000
+"""Messages waiting for a node that does not read; beyond that it is disconnected."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A result that a node holds."""
+
+    task: Task
+    epoch: int
+
+
+class Link:
+    """A connected node: what was sent to it and not yet finished, and what is to be sent."""
+
+    def __init__(self, node: NodeCaller, window: int) -> None:
+        self.node = node
+        self.window = window
+        # Of the node's connections; there is work for the newest one only.
+        self.connection = 0
+        # By result: what it works on.
+        self.active: dict[int, Run] = {}
+        self.outgoing: asyncio.Queue[delivery_pb2.ServerMessage | None] = asyncio.Queue()
+        self.closed_because = ""
+        self.on_released: Callable[[Link], None] = lambda _: None
+
+    @property
+    def address(self) -> Address:
+        return self.node.organization_id, self.node.collaboration_id
+
+    @property
+    def free(self) -> int:
+        return 0 if self.closed_because else max(0, self.window - len(self.active))
+
+    def send(self, message: delivery_pb2.ServerMessage) -> None:
+        if self.closed_because:
+            return
+        if self.outgoing.qsize() >= MAX_BACKLOG:
+            self.drop("it does not read what it is sent")
+            return
+        self.outgoing.put_nowait(message)
+
+    def released(self, result_id: int) -> None:
+        self.active.pop(result_id, None)
+        self.on_released(self)
+
+    def supersede(self) -> None:
+        """Tells the node that this is not its newest connection, and ends it."""
+        self.send(delivery_pb2.ServerMessage(superseded=delivery_pb2.Superseded(
+            message="another instance of this node has connected")))  # fmt: skip
+        self.drop("superseded")
+
+    def drop(self, reason: str) -> None:
+        """Ends the connection after what is already queued; the node will reconnect and say again what it holds."""
+        if not self.closed_because:
+            self.closed_because = reason
+            self.outgoing.put_nowait(None)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a connecting node says that it holds."""
+
+    epoch: int
+    state: int

@@ -1,0 +1,182 @@
+"""Lines that break, are slow or fall silent at any moment; stores and disks that fail; nodes that stay away."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.small import Small, completed, small_network
+from tests.node.fake_runtime import FakeRuntime
+from vantage6.common import faults
+from vantage6.node.runtimes.base import Exit, RunSpec
+from vantage6.node.runtimes.null import NullRuntime
+
+pytestmark = [pytest.mark.row("M27"), pytest.mark.xdist_group("chaos")]
+
+PIECES = 14
+"""So many pieces, both ways, are what one run sends through the line, connecting left out."""
+SHORT = sorted(random.Random(27).sample(range(1, PIECES), 3))
+
+
+def every(points: range | list[int], short: list[int]) -> list[object]:
+    """All points, of which the short form takes some."""
+    return [pytest.param(point, marks=[] if point in short else pytest.mark.chaos) for point in points]
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[Small]:
+    async with small_network(tmp_path) as made:
+        yield made
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def run_once(small: Small, **fields: object) -> None:
+    """A task ends well, its algorithm ran once, the books agree."""
+    before = sum(small.starts().values())
+    task_id = await small.create(**fields)
+    assert completed(await small.complete(task_id))
+    await small.books_are_equal()
+    assert sum(small.starts().values()) == before + 1
+    assert max(small.starts().values()) == 1
+
+
+@pytest.mark.parametrize("piece", every(range(1, PIECES), SHORT))
+async def test_line_cut(small: Small, piece: int) -> None:
+    small.line.act_after(piece, small.line.cut)
+    await run_once(small)
+
+
+@pytest.mark.parametrize("piece", every(range(1, PIECES), SHORT[:2]))
+async def test_line_half_open(small: Small, piece: int) -> None:
+    small.line.act_after(piece, small.line.go_silent)
+    await run_once(small)
+
+
+@pytest.mark.parametrize("seed", every(range(1, 9), [1]))
+async def test_line_cut_again_and_again(small: Small, seed: int) -> None:
+    chance = random.Random(seed)
+    small.line.delay = 0.01 * seed
+
+    def cut_again() -> None:
+        small.line.cut()
+        if cuts:
+            cuts.pop()
+            small.line.act_after(chance.randint(2, 30), cut_again)
+
+    cuts = [None] * 4
+    small.line.act_after(chance.randint(1, 10), cut_again)
+    for _ in range(3):
+        await run_once(small)
+
+
+@pytest.mark.parametrize("heartbeat", [0.4, pytest.param(5.0, marks=pytest.mark.chaos)])
+async def test_dead_peer_is_noticed_within_three_beats(tmp_path: Path, heartbeat: float) -> None:
+    """With the default of 5 seconds that is within 15, on both sides."""
+    async with small_network(tmp_path, heartbeat=heartbeat) as small:
+        assert small.node
+        address = (small.organization_id, small.collaboration_id)
+        await run_once(small)
+        began = time.monotonic()
+        small.line.go_silent()
+        small.line.open.clear()
+        noticed = {}
+        while len(noticed) < 2 and time.monotonic() < began + 4 * heartbeat:
+            if not small.node.link.online.is_set():
+                noticed.setdefault("node", time.monotonic() - began)
+            if not small.server.dispatcher.is_online(address):
+                noticed.setdefault("server", time.monotonic() - began)
+            await asyncio.sleep(0.01)
+        small.line.open.set()
+        assert set(noticed) == {"node", "server"}
+        assert max(noticed.values()) <= 3 * heartbeat + 0.5, noticed
+        await run_once(small)
+
+
+@pytest.mark.parametrize("first", every(range(1, 7), [1, 5]))
+@pytest.mark.parametrize("point", ["server.store.before_commit", "server.store.after_commit"])
+async def test_store_answers_with_an_error(small: Small, point: str, first: int) -> None:
+    """Having done it, or not; who waits for the task hears of its end either way."""
+    task_id = await small.create()
+    with faults.armed(f"{point}=raise:{first}-{first + 1}"):
+        assert completed(await small.complete(task_id))
+    await small.books_are_equal()
+    assert max(small.starts().values()) == 1
+
+
+async def test_store_makes_a_task_and_answers_with_an_error(small: Small) -> None:
+    """Nobody repeats it, and it runs all the same."""
+    with faults.armed("server.store.after_commit=raise"), pytest.raises(faults.InjectedFault):
+        await small.create()
+    _, (task,) = await small.rows()
+    assert completed(await small.complete(task.id))
+    await small.books_are_equal()
+
+
+async def test_caller_gives_up_during_the_commit(small: Small) -> None:
+    """The task is made or it is not; if it is, its node hears of it."""
+    for turns in range(0, 60, 3):
+        creating = asyncio.ensure_future(small.create())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        creating.cancel()
+        await asyncio.gather(creating, return_exceptions=True)
+    for task in (await small.rows())[1]:
+        assert completed(await small.complete(task.id))
+    await small.books_are_equal()
+    assert max(small.starts().values(), default=1) == 1
+
+
+@pytest.mark.parametrize("first", every(range(1, 7), [1, 4]))
+@pytest.mark.parametrize("point", ["node.journal.write", "server.store.before_commit"])
+async def test_disk_full(small: Small, point: str, first: int) -> None:
+    task_id = await small.create()
+    with faults.armed(f"{point}=full:{first}-{first + 2}"):
+        assert completed(await small.complete(task_id))
+    await small.books_are_equal()
+    assert max(small.starts().values()) == 1
+
+
+async def test_two_hundred_runs_end_in_the_same_second(tmp_path: Path) -> None:
+    before = open_files()
+    async with small_network(tmp_path, runtime=NullRuntime(seconds=1.5), heartbeat=1) as small:
+        await small.stop_node()
+        small.settings["limits"] = {"runs": 200}
+        await small.start_node()
+        task_ids = [await small.create() for _ in range(200)]
+        for task_id in task_ids:
+            assert completed(await small.complete(task_id))
+        await small.books_are_equal()
+        results, _ = await small.rows()
+        assert [result.epoch for result in results] == [1] * 200
+    assert open_files() <= before + 5
+
+
+async def test_node_absent_for_longer_than_every_time_out(tmp_path: Path) -> None:
+    """Its run goes on meanwhile; heartbeats, tokens and patience are all over when it comes back."""
+    finish = asyncio.Event()
+
+    async def algorithm(spec: RunSpec) -> Exit:
+        await finish.wait()
+        (spec.run_dir / "output").write_bytes(b"json.1")
+        return Exit(0)
+
+    tokens = {"access_minutes": 1 / 60, "refresh_days": 1 / 86400, "container_days": 1 / 86400}
+    async with small_network(tmp_path, runtime=FakeRuntime(algorithm), heartbeat=0.1, tokens=tokens) as small:
+        task_id = await small.create()
+        while not small.starts():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await small.stop_node()
+        await asyncio.sleep(3)
+        finish.set()
+        await small.start_node()
+        assert completed(await small.complete(task_id))
+        await small.books_are_equal()
+        assert list(small.starts().values()) == [1]
