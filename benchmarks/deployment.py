@@ -84,14 +84,16 @@ class Deployment:
 @asynccontextmanager
 async def deployment(folder: Path, *, gateway: bool = True, heartbeat: float = 30) -> AsyncIterator[Deployment]:
     """Starts the parts; heartbeats are rare, so that they do not count as the work that is measured."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()  # noqa: ASYNC240 - before anything is measured
     async with AsyncExitStack() as stack:
         address = f"127.0.0.1:{free_port()}"
         config = _write(
             folder / "server.yaml",
             {"address": address, "root_password_file": "root-password", "heartbeat_seconds": heartbeat},
         )
-        server = Child("vantage6.server.cli", "start", "--config", str(config), log=folder / "server.log")
+        server = Child(
+            "vantage6.server.cli", "start", "--foreground", "--config", str(config), log=folder / "server.log"
+        )
         await stack.enter_async_context(server)
         await server.wait_for("server_listening")
         url, ca_file, envoy = f"http://{address}", None, None
@@ -99,7 +101,12 @@ async def deployment(folder: Path, *, gateway: bool = True, heartbeat: float = 3
             certificates = make_certificates(folder / "certificates")
             listen = f"127.0.0.1:{free_port()}"
             tls = {"certificate": str(certificates.certificate), "key": str(certificates.key)}
-            gateway_config = {"listen": listen, "servers": [address], "tls": tls, "access_log": "none"}
+            gateway_config: dict[str, object] = {
+                "listen": listen,
+                "servers": [address],
+                "tls": tls,
+                "access_log": "none",
+            }
             path = _write(folder / "gateway.yaml", gateway_config)
             envoy = Child("vantage6.gateway", "--config", str(path), log=folder / "gateway.log")
             await stack.enter_async_context(envoy)

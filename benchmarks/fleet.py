@@ -65,7 +65,7 @@ class LightNode:
             async with connecting:
                 request = CreateNodeTokenRequest(api_key=self._station.api_key)
                 self._token = (await AuthServiceStub(channel).CreateNodeToken(request)).access_token
-                call = DeliveryServiceStub(channel).Connect()
+                call: Any = DeliveryServiceStub(channel).Connect()
                 await call.write(NodeMessage(hello=Hello(contract_version="1.0", window=self._window)))
                 message = await call.read()
             sealer = Sealer(KeyPair.load(self._station.private_key), self._known, message.welcome)
@@ -118,8 +118,9 @@ async def serve(folder: Path) -> None:
         lights = [LightNode(endpoint, station, known, plan["window"]) for station in stations]
         works = [asyncio.create_task(light.run(connecting)) for light in lights]
         waits = [light.online.wait() for light in lights]
-    everybody = asyncio.gather(*waits)
-    await asyncio.wait([everybody, *works], return_when=asyncio.FIRST_COMPLETED)
+    everybody: asyncio.Future[Any] = asyncio.ensure_future(asyncio.gather(*waits))
+    futures: list[asyncio.Future[Any]] = [everybody, *works]
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
     for work in works:
         if work.done():
             work.result()

@@ -57,7 +57,8 @@ async def run(bench: Bench) -> Table:
         row = await measure(bench, count)
         assert row.reference
         rows += [Row(f"wire, {count:,} nodes", row.reference), row]
-    return Table("noop: client call to result at client, against a bare stream", rows, [
-        "Through the gateway with TLS, encrypted collaboration, SQLite with synchronous=FULL. Server, gateway, nodes and "
-        "client share the processors.",
-    ])  # fmt: skip
+    note = (
+        "Through the gateway with TLS, encrypted collaboration, SQLite with synchronous=FULL. Server, gateway, nodes "
+        "and client share the processors."
+    )
+    return Table("noop: client call to result at client, against a bare stream", rows, [note])

@@ -12,7 +12,7 @@ from pathlib import Path
 # As a script, Python looks for modules in this folder only.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import main  # noqa: E402
+from benchmarks.harness import main
 
 if __name__ == "__main__":
     sys.exit(main())

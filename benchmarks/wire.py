@@ -22,7 +22,10 @@ from vantage6.gateway.certificates import make_certificates
 
 METHOD = "/bench.Wire/Connect"
 MESSAGE = b"m" * 100
-SERVER_OPTIONS = (("grpc.server.max_pending_requests", 100_000), ("grpc.server.max_pending_requests_hard_limit", 200_000))
+SERVER_OPTIONS = (
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+)
 # One connection for each channel, as of nodes on machines of their own.
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
@@ -75,7 +78,7 @@ async def hub(folder: Path) -> None:
     certificates = make_certificates(folder)
     one = Hub()
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    handler = grpc.stream_stream_rpc_method_handler(one.connect)
+    handler: Any = grpc.stream_stream_rpc_method_handler(one.connect)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Wire", {"Connect": handler}),))
     pair = (certificates.key.read_bytes(), certificates.certificate.read_bytes())
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
@@ -90,7 +93,7 @@ async def nodes(folder: Path, port: int, count: int) -> None:
 
     async def node() -> None:
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, OWN_CONNECTION) as channel:
-            call = channel.stream_stream(METHOD)()
+            call: Any = channel.stream_stream(METHOD)()
             while (message := await call.read()) is not grpc.aio.EOF:
                 await call.write(message)
 
@@ -118,7 +121,7 @@ class Wire:
 
 @asynccontextmanager
 async def wire(folder: Path, count: int) -> AsyncIterator[Wire]:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()  # noqa: ASYNC240 - before anything is measured
     async with AsyncExitStack() as stack:
         center = await stack.enter_async_context(Child(__name__, "hub", str(folder), log=folder / "hub.log"))
         port = str((await center.hear())["port"])

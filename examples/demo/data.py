@@ -16,10 +16,10 @@ OUTCOME = "malignant"
 
 def patients() -> pd.DataFrame:
     """All 569, one row each: measurements of a biopsy, and whether it was malignant."""
-    frame = load_breast_cancer(as_frame=True).frame
+    frame: pd.DataFrame = cast("Any", load_breast_cancer(as_frame=True)).frame
     frame.columns = [column.replace(" ", "_") for column in frame.columns]
     frame[OUTCOME] = 1 - frame.pop("target")
-    return cast("pd.DataFrame", frame)
+    return frame
 
 
 def split(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -52,7 +52,7 @@ class Network:
             "root_password_file": str(self.folder / "root.password"),
         }
         config = self._write("server.yaml", server)
-        command = [program("vserver"), "start", "--config", str(config)]
+        command = [program("vserver"), "start", "--foreground", "--config", str(config)]
         port = services.start({"server": (command, r'(?=.*server_listening).*"port": (\d+)')})["server"][1]
         tls = make_certificates(self.folder / "tls")
         gateway: dict[str, object] = {
@@ -97,7 +97,10 @@ class Network:
             node = f"{self.folder.name}-{data.short(name)}"
             self.nodes.append(node)
             config = self._write(f"{data.short(name)}.yaml", self._node(name, node, file))
-            commands[data.short(name)] = ([program("vnode"), "start", "--config", str(config)], "keys_checked")
+            commands[data.short(name)] = (
+                [program("vnode"), "start", "--foreground", "--config", str(config)],
+                "keys_checked",
+            )
         services.start(commands)
 
     def _node(self, name: str, node: str, file: Path) -> dict[str, object]:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -42,14 +42,15 @@ class Service:
 
     def start(self) -> None:
         """In a session of its own: Ctrl-C is the demo's to handle, in the right order."""
-        self._process = subprocess.Popen(  # noqa: S603 - our own programs
-            [*self.command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+        with _later():
+            self._process = subprocess.Popen(  # noqa: S603 - our own programs
+                [*self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
         self._reader = threading.Thread(target=self._read, name=self.name, daemon=True)
         self._reader.start()
 
@@ -137,6 +138,20 @@ def undisturbed() -> None:
     """From here on, cleaning up is not stopped half way."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _later() -> Iterator[None]:
+    """Holds an interrupt back until the process that is being started is known, or it would be left behind."""
+    arrived: list[int] = []
+    before = {number: signal.signal(number, lambda each, _: arrived.append(each)) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for each in arrived:
+        signal.raise_signal(each)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

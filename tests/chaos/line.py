@@ -53,16 +53,21 @@ class Line:
             return
         mine = _Pair()
         self._writers |= {writer, other_writer}
+        ways = [
+            asyncio.ensure_future(self._carry(reader, other_writer, mine)),
+            asyncio.ensure_future(self._carry(other_reader, writer, mine)),
+        ]
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._carry(reader, other_writer, mine))
-                group.create_task(self._carry(other_reader, writer, mine))
-        except* (OSError, asyncio.IncompleteReadError):
-            pass
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # The line is closed; that the streams module's own callback would call this a failure is of no use.
         finally:
             self._writers -= {writer, other_writer}
             for end in (writer, other_writer):
                 end.transport.abort()
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair) -> None:
         while data := await reader.read(CHUNK):
@@ -79,7 +84,6 @@ class Line:
                 await asyncio.sleep(self.delay)
             writer.write(data)
             await writer.drain()
-        raise ConnectionResetError
 
     async def close(self) -> None:
         self.cut()

@@ -72,7 +72,9 @@ class Small:
         self.node = Node(NodeConfig.model_validate(base | self.settings), self.runtime, Backoff(0.05, 0.2))
         self.work = asyncio.create_task(self.node.run())
         async with asyncio.timeout(PATIENCE):
-            await self.node.link.online.wait()
+            # The server says welcome first and takes the node in then.
+            while not self.server.dispatcher.is_online((self.organization_id, self.collaboration_id)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         return self.node
 
     async def stop_node(self) -> None:

@@ -13,8 +13,10 @@ import pytest
 from tests.chaos.small import Small, completed, small_network
 from tests.node.fake_runtime import FakeRuntime
 from vantage6.common import faults
+from vantage6.node import app as node_app
 from vantage6.node.runtimes.base import Exit, RunSpec
 from vantage6.node.runtimes.null import NullRuntime
+from vantage6.server import app as server_app
 
 pytestmark = [pytest.mark.row("M27"), pytest.mark.xdist_group("chaos")]
 
@@ -26,6 +28,16 @@ SHORT = sorted(random.Random(27).sample(range(1, PIECES), 3))
 def every(points: range | list[int], short: list[int]) -> list[object]:
     """All points, of which the short form takes some."""
     return [pytest.param(point, marks=[] if point in short else pytest.mark.chaos) for point in points]
+
+
+@pytest.fixture
+def quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep-alive in the same proportion to the heartbeat as by default."""
+    scaled = (("grpc.keepalive_time_ms", 500), ("grpc.keepalive_timeout_ms", 250))
+    monkeypatch.setattr(node_app, "_OPTIONS", (*node_app._OPTIONS, *scaled))
+    permitted = [(key, value) for key, value in server_app.OPTIONS if "min_ping" not in key]
+    permitted.append(("grpc.http2.min_ping_interval_without_data_ms", 100))
+    monkeypatch.setattr(server_app, "OPTIONS", tuple(permitted))
 
 
 @pytest.fixture
@@ -55,7 +67,7 @@ async def test_line_cut(small: Small, piece: int) -> None:
 
 
 @pytest.mark.parametrize("piece", every(range(1, PIECES), SHORT[:2]))
-async def test_line_half_open(small: Small, piece: int) -> None:
+async def test_line_half_open(quick_pings: None, small: Small, piece: int) -> None:
     small.line.act_after(piece, small.line.go_silent)
     await run_once(small)
 
@@ -78,8 +90,12 @@ async def test_line_cut_again_and_again(small: Small, seed: int) -> None:
 
 
 @pytest.mark.parametrize("heartbeat", [0.4, pytest.param(5.0, marks=pytest.mark.chaos)])
-async def test_dead_peer_is_noticed_within_three_beats(tmp_path: Path, heartbeat: float) -> None:
-    """With the default of 5 seconds that is within 15, on both sides."""
+async def test_dead_peer_is_noticed_within_three_beats(
+    request: pytest.FixtureRequest, tmp_path: Path, heartbeat: float
+) -> None:
+    """With the default of 5 seconds that is within 15, on both sides; and then there is a new connection soon."""
+    if heartbeat < 5:
+        request.getfixturevalue("quick_pings")
     async with small_network(tmp_path, heartbeat=heartbeat) as small:
         assert small.node
         address = (small.organization_id, small.collaboration_id)

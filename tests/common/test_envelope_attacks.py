@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +33,7 @@ def parts(sealed: bytes) -> tuple[bytes, list[bytes]]:
 
 def every_way(data: bytes, to: KeyPair, by: PublicKey, binding: Binding) -> bytes:
     """Opens in memory, as a stream and as a file, which must agree, also in the error."""
-    ways = (
+    ways: tuple[Callable[[], bytes], ...] = (
         lambda: open_sealed(data, to=to, by=by, binding=binding),
         lambda: b"".join(open_chunks([data], to=to, by=by, binding=binding)),
         lambda: from_file(data, to, by, binding),

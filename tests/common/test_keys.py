@@ -109,7 +109,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, sender: KeyPair) -> N
         (mlkem + end + x25519 + end, "but has MLKEM768, X25519"),
         (mlkem + end + x25519 + end + x25519 + end, "but has MLKEM768, X25519, X25519"),
         (mlkem[:80] + end, "restore the file"),
-        (sender.to_pem() * 2, "one PEM block each"),
+        (sender.to_pem() * 2, "one key pair twice"),
+        (sender.to_pem() + mlkem + end, "one PEM block each"),
         (bytes(100_000), "larger than"),
     ):
         path.write_bytes(text)

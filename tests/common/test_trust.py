@@ -40,7 +40,8 @@ def test_a_changed_key_is_refused_with_both_fingerprints_and_the_way_out(
         sender.public.fingerprint,
         stranger.public.fingerprint,
         str(path),
-        '"3"',
+        "WARNING: THE KEY OF AN ORGANIZATION HAS CHANGED",
+        "vnode trust accept",
         "not by way of this server",
     ):
         assert words in error.value.message

@@ -127,11 +127,11 @@ def test_interrupted_it_leaves_nothing(
     demo = subprocess.Popen(DEMO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert demo.stdout is not None
     with demo.stdout:
-        assert any(line in each for each in demo.stdout)
+        reached = any(line in each for each in demo.stdout)
         demo.send_signal(number)
         demo.send_signal(number)  # whoever is impatient
         rest = demo.stdout.read()
-    assert demo.wait(60) == 130, rest
+    assert (demo.wait(60), reached) == (130, True), rest
     assert _left(environment, tmp_path) == []
 
 

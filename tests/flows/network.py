@@ -188,7 +188,9 @@ def running(
 
 
 def start_server(config: Path, cleanup: Callable[..., object]) -> Process:
-    process = Process("server", [PYTHON, "-m", "vantage6.server.cli", "start", "--config", str(config)], config.parent)
+    process = Process(
+        "server", [PYTHON, "-m", "vantage6.server.cli", "start", "--foreground", "--config", str(config)], config.parent
+    )
     cleanup(process.stop)
     process.wait_for("server_listening")
     return process
@@ -225,7 +227,9 @@ def make_site(network: Network, organization_id: int, data: Path, settings: dict
 
 
 def start_node(config: Path) -> Process:
-    return Process("node", [PYTHON, "-m", "vantage6.node.cli", "start", "--config", str(config)], config.parent)
+    return Process(
+        "node", [PYTHON, "-m", "vantage6.node.cli", "start", "--foreground", "--config", str(config)], config.parent
+    )
 
 
 def write(path: Path, settings: dict[str, Any]) -> Path:

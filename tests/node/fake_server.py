@@ -87,6 +87,9 @@ class FakeServer(
         self.payloads: dict[str, tuple[Payload, bytearray]] = {}
         # The first upload breaks after so many bytes.
         self.break_upload_after: int | None = None
+        # Each download breaks after so many messages.
+        self.break_download_after: int | None = None
+        self.offsets: list[int] = []
         self.tokens: list[str] = []
         self.port = 0
         self._server: grpc.aio.Server | None = None
@@ -258,12 +261,16 @@ class FakeServer(
 
     async def ReadPayload(self, request: Any, context: Context) -> AsyncIterator[HttpBody]:
         _, data = self.payloads[request.id]
+        self.offsets.append(int(request.offset))
         for start in range(int(request.offset), len(data), 1 << 20):
+            if self.break_download_after is not None and start - request.offset >= self.break_download_after << 20:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the line broke")
             yield HttpBody(data=bytes(data[start : start + (1 << 20)]))
 
     def payload(self, data: bytes, id_: str) -> str:
         """Puts a payload into the store."""
-        self.payloads[id_] = (Payload(id=id_, complete=True), bytearray(data))
+        known = Payload(id=id_, complete=True, size=len(data), received=len(data), sha256=hashlib.sha256(data).digest())
+        self.payloads[id_] = (known, bytearray(data))
         return id_
 
     def _see(self, context: Context) -> None:

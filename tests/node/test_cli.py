@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from tests.node.fake_server import API_KEY, PATIENCE
 from tests.node.site import SiteUnderTest
+from vantage6.common.commands import Code
 from vantage6.common.keys import KeyPair
 from vantage6.node.cli import main
 
@@ -23,14 +24,14 @@ def test_create_private_key(tmp_path: Path) -> None:
     assert made.exit_code == 0
     assert KeyPair.load(path).public.fingerprint in made.output
     again = CliRunner().invoke(main, ["create-private-key", str(path)])
-    assert again.exit_code == 1
+    assert again.exit_code == Code.EXISTS
     assert "left alone" in again.output
 
 
 def test_wrong_configuration_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "node.yaml").write_text("application: {nam: x}")
     said = CliRunner().invoke(main, ["start", "--config", str(tmp_path / "node.yaml")])
-    assert said.exit_code == 1
+    assert said.exit_code == Code.CONFIG
     assert "did you mean 'name'" in said.output
     assert "Traceback" not in said.output
 
@@ -54,7 +55,7 @@ application:
   directories: {{data: data, task: t}}
   policy: {{allowed_images: [".*"]}}
 """)
-    command = (sys.executable, "-m", "vantage6.node.cli", "start", "--config", str(config))
+    command = (sys.executable, "-m", "vantage6.node.cli", "start", "--foreground", "--config", str(config))
     process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
     try:
         await site.server.connection()

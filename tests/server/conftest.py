@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from vantage6.api.v1 import collaboration_pb2, node_pb2, organization_pb2, user_pb2
+from vantage6.server.store.migrate import upgrade
+from vantage6.server.store.sql import Database
 
+from ..postgres import Postgres
+from .databases import KINDS, sqlite_url
 from .live import PASSWORD, Live, Metadata, live_server
 
 ROLES = ("organization_admin", "collaboration_admin", "researcher", "viewer", "")
@@ -37,9 +41,41 @@ class Hospitals(World):
     root: Metadata = field(kw_only=True)
 
 
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database the server has: whoever uses this runs on each."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def empty_template(postgres: Postgres) -> str:
+    """Name of a PostgreSQL database that has the schema, and nothing in it."""
+    url = postgres.create()
+    asyncio.run(_upgrade(url))
+    return url.rpartition("/")[2]
+
+
+async def _upgrade(url: str) -> None:
+    database = Database(url)
+    await upgrade(database.engine)
+    await database.close()
+
+
 @pytest.fixture
-async def live(tmp_path: Path) -> AsyncIterator[Live]:
-    async with live_server(tmp_path) as server:
+def empty(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Iterator[str]:
+    """URL of a database that is for this test alone."""
+    if kind == "sqlite":
+        yield sqlite_url(tmp_path)
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    url = postgres.create(request.getfixturevalue("empty_template"))
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+async def live(tmp_path: Path, empty: str) -> AsyncIterator[Live]:
+    async with live_server(tmp_path, empty) as server:
         yield server
 
 
@@ -47,19 +83,40 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, World]:
     """The world's database, made once by calls to a server, and copied for each test."""
     folder = tmp_path_factory.mktemp("world")
-    return folder / "server.db", asyncio.run(_make(folder))
+    return folder / "server.db", asyncio.run(_make(folder, sqlite_url(folder)))
+
+
+@pytest.fixture(scope="session")
+def postgres_template(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> tuple[str, World]:
+    """The same in PostgreSQL: the name of the database that is copied."""
+    url = postgres.create()
+    return url.rpartition("/")[2], asyncio.run(_make(tmp_path_factory.mktemp("world"), url))
 
 
 @pytest.fixture
-async def hospitals(tmp_path: Path, template: tuple[Path, World]) -> AsyncIterator[Hospitals]:
-    database, world = template
-    shutil.copy(database, tmp_path / "server.db")
-    async with live_server(tmp_path) as server:
+def copied(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Iterator[tuple[str, World]]:
+    """URL of a copy of the world's database."""
+    if kind == "sqlite":
+        file, world = request.getfixturevalue("template")
+        shutil.copy(file, tmp_path / "server.db")
+        yield sqlite_url(tmp_path), world
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    name, world = request.getfixturevalue("postgres_template")
+    url = postgres.create(name)
+    yield url, world
+    postgres.drop(url)
+
+
+@pytest.fixture
+async def hospitals(tmp_path: Path, copied: tuple[str, World]) -> AsyncIterator[Hospitals]:
+    url, world = copied
+    async with live_server(tmp_path, url) as server:
         yield Hospitals(**vars(world), live=server, root=await server.login())
 
 
-async def _make(folder: Path) -> World:
-    async with live_server(folder) as live:
+async def _make(folder: Path, url: str) -> World:
+    async with live_server(folder, url) as live:
         root, stubs, world = await live.login(), live.stubs, World()
         for letter in "abc":
             request = organization_pb2.CreateOrganizationRequest(

@@ -1,7 +1,8 @@
-"""A real grpc.aio server in this process, on SQLite in a temporary folder, with a small world in it."""
+"""A real grpc.aio server in this process, with a small world in it."""
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +15,7 @@ import grpc
 from argon2 import PasswordHasher
 
 from vantage6.api.v1 import (
+    audit_pb2_grpc,
     auth_pb2,
     auth_pb2_grpc,
     collaboration_pb2_grpc,
@@ -28,13 +30,16 @@ from vantage6.api.v1 import (
     user_pb2_grpc,
 )
 from vantage6.server.domain.accounts import AccountRules
+from vantage6.server.domain.audit import AuditLog
 from vantage6.server.domain.bootstrap import bootstrap
-from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.bus import Bus
 from vantage6.server.domain.events import EventHub
 from vantage6.server.domain.parties import Hooks
 from vantage6.server.domain.payloads import PayloadDesk
+from vantage6.server.domain.recovery import RecoveryRules
 from vantage6.server.domain.secrets import Passwords, Tokens
 from vantage6.server.domain.throttle import Throttle
+from vantage6.server.interceptors.audit import Auditing
 from vantage6.server.interceptors.errors import errors
 from vantage6.server.interceptors.identity import identity
 from vantage6.server.interceptors.telemetry import telemetry
@@ -47,6 +52,8 @@ from vantage6.server.store.blobs import Blobs
 from vantage6.server.store.migrate import upgrade
 from vantage6.server.store.sql import Database
 from vantage6.server.store.tables import Payload, Result, Task
+
+from .databases import running_bus
 
 PASSWORD = "correct horse battery"
 ROOT_PASSWORD = "root of all evil, and good"
@@ -67,6 +74,7 @@ class Stubs:
         self.nodes: Any = node_pb2_grpc.NodeServiceStub(self.channel)
         self.users: Any = user_pb2_grpc.UserServiceStub(self.channel)
         self.roles: Any = role_pb2_grpc.RoleServiceStub(self.channel)
+        self.audit: Any = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.system: Any = system_pb2_grpc.SystemServiceStub(self.channel)
         self.tasks: Any = task_pb2_grpc.TaskServiceStub(self.channel)
         self.results: Any = result_pb2_grpc.ResultServiceStub(self.channel)
@@ -89,6 +97,16 @@ class Gone:
 
 
 @dataclass
+class Mailbox:
+    """Stands for the mail server (tests/server/test_mail.py has a real one)."""
+
+    mails: list[tuple[str, str, str]] = field(default_factory=list)
+
+    async def send(self, to: str, subject: str, body: str) -> None:
+        self.mails.append((to, subject, body))
+
+
+@dataclass
 class Live:
     database: Database
     accounts: AccountRules
@@ -98,6 +116,8 @@ class Live:
     port: int
     stubs: Stubs
     gone: Gone
+    mailbox: Mailbox
+    recovery: RecoveryRules
 
     async def login(self, username: str = "root", password: str = "") -> Metadata:
         """Metadata that say who is calling."""
@@ -141,26 +161,37 @@ async def everything(stream: Any) -> list[Any]:
 
 
 @asynccontextmanager
-async def live_server(folder: Path) -> AsyncIterator[Live]:
-    database = Database(f"sqlite+aiosqlite:///{folder / 'server.db'}")
+async def live_server(folder: Path, url: str) -> AsyncIterator[Live]:
+    database = Database(url)
     await upgrade(database.engine)
+    async with running_bus(database) as bus, _serving(folder, database, bus) as live:
+        yield live
+    await database.close()
+
+
+@asynccontextmanager
+async def _serving(folder: Path, database: Database, bus: Bus) -> AsyncIterator[Live]:
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     await bootstrap(database, passwords, root_password=ROOT_PASSWORD)
     tokens, throttle, gone = Tokens(secrets.token_hex(64)), Throttle(), Gone()
     accounts = AccountRules(database, tokens, passwords, throttle)
-    server = grpc.aio.server(interceptors=[telemetry(), errors(), identity(accounts.identify)])
-    register(server, Parts(database, accounts, passwords, throttle, gone.hooks(), {}))
-    bus, blobs = LocalBus(), Blobs(str(folder / "blobs"))
+    mailbox, audit = Mailbox(), AuditLog(database)
+    recovery = RecoveryRules(database, passwords, mailbox)
+    server = grpc.aio.server(interceptors=[telemetry(), errors(), Auditing(audit.write), identity(accounts.identify)])
+    register(server, Parts(database, accounts, passwords, throttle, gone.hooks(), {}, recovery, audit))
+    blobs = Blobs(str(folder / "blobs"))
     task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, blobs), server)
     result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
     event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, EventHub(database, bus)), server)
     payload_pb2_grpc.add_PayloadServiceServicer_to_server(PayloadServicer(PayloadDesk(database, blobs)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    mailing = asyncio.create_task(recovery.run())
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Live(database, accounts, tokens, passwords, throttle, port, Stubs(channel), gone)
+            yield Live(database, accounts, tokens, passwords, throttle, port, Stubs(channel), gone, mailbox, recovery)
     finally:
+        mailing.cancel()
+        await asyncio.gather(mailing, return_exceptions=True)
         await server.stop(None)
         passwords.close()
-        await database.close()

@@ -8,8 +8,10 @@ import pytest
 from argon2 import PasswordHasher
 from click.testing import CliRunner
 
+from vantage6.common.commands import Code
+from vantage6.common.settings import ConfigError
 from vantage6.server.cli import main
-from vantage6.server.config import ConfigError, ServerConfig, load_config
+from vantage6.server.config import ServerConfig, load_config
 from vantage6.server.domain.secrets import Passwords
 from vantage6.server.startup import prepare
 from vantage6.server.store.sql import Database
@@ -60,7 +62,7 @@ def test_a_refusal_does_not_show_the_values(tmp_path: Path) -> None:
 def test_the_command_line_says_what_is_wrong(tmp_path: Path) -> None:
     path = write(tmp_path, "application:\n  nmae: demo\n")
     done = CliRunner().invoke(main, ["start", "--config", str(path)])
-    assert done.exit_code == 1
+    assert done.exit_code == Code.CONFIG
     assert "application.nmae" in done.output
     assert "contract 1.0" in CliRunner().invoke(main, ["version"]).output
 

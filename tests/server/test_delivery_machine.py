@@ -26,14 +26,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from vantage6.api.v1 import delivery_pb2, event_pb2
 from vantage6.common import faults
 from vantage6.server.domain import tasks
-from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.bus import LocalBus, Resync
 from vantage6.server.domain.caller import NodeCaller
-from vantage6.server.domain.dispatch import Claim, Dispatcher, Link
+from vantage6.server.domain.dispatch import Dispatcher
 from vantage6.server.domain.events import EventHub
+from vantage6.server.domain.links import Claim, Link
 from vantage6.server.domain.reports import ReportDesk
 from vantage6.server.domain.states import FINAL, TASK_FINAL, ResultState, TaskState
 from vantage6.server.store.tables import Event, Result, Task
 
+from .databases import sqlite_url
 from .world import World, make_world, report
 
 S = ResultState
@@ -122,6 +124,7 @@ class Life:
         dispatcher = Dispatcher(world.database, bus, lambda result, task, node_id: "token")
         desk = ReportDesk(world.database, bus)
         hub = EventHub(world.database, bus)
+        world.database.on_doubt = lambda: bus.publish(Resync())
         self.world = dataclasses.replace(world, bus=bus, hub=hub, dispatcher=dispatcher, desk=desk)
         self._loops = [asyncio.ensure_future(dispatcher.run()), asyncio.ensure_future(desk.run())]
 
@@ -138,7 +141,7 @@ class Delivery(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.loop = asyncio.new_event_loop()
         self.stack = contextlib.AsyncExitStack()
-        self.world = self.do(self.stack.enter_async_context(make_world(self.folder, sites=SITES)))
+        self.world = self.do(self.stack.enter_async_context(make_world(sqlite_url(self.folder), sites=SITES)))
         self.sites = [Site(node) for node in self.world.nodes]
         self.life = self.do(self._live())
         self.task_ids: list[int] = []

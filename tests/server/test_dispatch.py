@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from vantage6.server.domain import tasks
 from vantage6.server.domain.deadlines import Deadlines
-from vantage6.server.domain.dispatch import Claim
 from vantage6.server.domain.events import Topic, now
+from vantage6.server.domain.links import Claim
 from vantage6.server.domain.states import ResultState, TaskState
 
 from .world import World, hear, make_world, report
@@ -22,8 +21,8 @@ S = ResultState
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with make_world(tmp_path) as made:
+async def world(empty: str) -> AsyncIterator[World]:
+    async with make_world(empty) as made:
         yield made
 
 
@@ -222,8 +221,8 @@ async def test_x01_a_node_cannot_report_for_another(world: World) -> None:
 
 @pytest.mark.attack
 @pytest.mark.row("M36")
-async def test_plain_output_in_an_encrypted_collaboration_is_not_stored(tmp_path: Path) -> None:
-    async with make_world(tmp_path) as world:
+async def test_plain_output_in_an_encrypted_collaboration_is_not_stored(empty: str) -> None:
+    async with make_world(empty) as world:
         await world.create_task(world.organizations[0])
         link = await world.connect(world.nodes[0])
         assignment = (await hear(link)).assignments[0]
@@ -268,8 +267,8 @@ async def test_events_are_replayed_and_then_pushed(world: World) -> None:
     assert [event.id for event in again] == [event.id for event in rest[1:]]
 
 
-async def test_a_task_for_many_nodes_is_assigned_in_one_go(tmp_path: Path) -> None:
-    async with make_world(tmp_path, sites=40) as world:
+async def test_a_task_for_many_nodes_is_assigned_in_one_go(empty: str) -> None:
+    async with make_world(empty, sites=40) as world:
         links = [await world.connect(node, window=1) for node in world.nodes]
         await world.create_task()
         await world.create_task()

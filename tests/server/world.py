@@ -6,18 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from vantage6.api.v1 import content_pb2, delivery_pb2, result_pb2, task_pb2
 from vantage6.server.domain import tasks
-from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.bus import Bus, Resync
 from vantage6.server.domain.caller import NodeCaller, Operation, Resource, Scope, UserCaller
-from vantage6.server.domain.dispatch import Claim, Dispatcher, Link
+from vantage6.server.domain.dispatch import Dispatcher
 from vantage6.server.domain.events import EventHub
+from vantage6.server.domain.links import Claim, Link
 from vantage6.server.domain.reports import ReportDesk
 from vantage6.server.domain.states import ResultState
 from vantage6.server.store.sql import Database
 from vantage6.server.store.tables import Collaboration, Member, Node, Organization, Result, Row, Task, User
+
+from .databases import running_bus
 
 EVERYTHING = {(resource, operation): Scope.GLOBAL for resource in Resource for operation in Operation}
 
@@ -25,7 +27,7 @@ EVERYTHING = {(resource, operation): Scope.GLOBAL for resource in Resource for o
 @dataclass
 class World:
     database: Database
-    bus: LocalBus
+    bus: Bus
     hub: EventHub
     dispatcher: Dispatcher
     desk: ReportDesk
@@ -63,10 +65,8 @@ class World:
 
     async def settled(self) -> None:
         """Waits until the dispatcher and the desk have done all that they can do now."""
-        for _ in range(3):
-            await asyncio.sleep(0)
-            async with self.database.write():
-                pass
+        await self.desk.idle()
+        await self.dispatcher.idle()
 
 
 @dataclass
@@ -118,9 +118,25 @@ def report(
     return message
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What is in the database of a world."""
+
+    organizations: list[int]
+    collaboration_id: int
+    user: UserCaller
+    nodes: list[NodeCaller]
+
+
 @asynccontextmanager
-async def make_world(folder: Path, *, sites: int = 3, encrypted: bool = False) -> AsyncIterator[World]:
-    database = Database(f"sqlite+aiosqlite:///{folder / 'server.sqlite'}")
+async def make_world(url: str, *, sites: int = 3, encrypted: bool = False) -> AsyncIterator[World]:
+    rows = await add_rows(url, sites=sites, encrypted=encrypted)
+    async with replica(url, rows) as world:
+        yield world
+
+
+async def add_rows(url: str, *, sites: int = 3, encrypted: bool = False) -> Rows:
+    database = Database(url)
     async with database.engine.begin() as connection:
         await connection.run_sync(Row.metadata.create_all)
     async with database.write() as store:
@@ -135,19 +151,26 @@ async def make_world(folder: Path, *, sites: int = 3, encrypted: bool = False) -
         ]
         user = User(username="ada", email="ada@site.example", password_hash="", organization_id=organizations[0].id)
         store.session.add_all([*rows, user])
-    bus = LocalBus()
-    hub = EventHub(database, bus)
-    dispatcher = Dispatcher(database, bus, lambda result, task, node_id: "token")
-    desk = ReportDesk(database, bus)
-    loops = [asyncio.create_task(dispatcher.run()), asyncio.create_task(desk.run())]
+    await database.close()
     caller = UserCaller(user.id, "ada", organizations[0].id, frozenset({collaboration.id}), 1, EVERYTHING)
     nodes = [NodeCaller(row.id, row.name, row.organization_id, collaboration.id, 1) for row in rows]
-    try:
-        yield World(
-            database, bus, hub, dispatcher, desk, [o.id for o in organizations], collaboration.id, caller, nodes
-        )
-    finally:
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        await database.close()
+    return Rows([o.id for o in organizations], collaboration.id, caller, nodes)
+
+
+@asynccontextmanager
+async def replica(url: str, rows: Rows) -> AsyncIterator[World]:
+    """One server process, as it were; on PostgreSQL there may be several."""
+    database = Database(url)
+    async with running_bus(database) as bus:
+        database.on_doubt = lambda: bus.publish(Resync())
+        hub = EventHub(database, bus)
+        dispatcher = Dispatcher(database, bus, lambda result, task, node_id: "token")
+        desk = ReportDesk(database, bus)
+        loops = [asyncio.create_task(dispatcher.run()), asyncio.create_task(desk.run())]
+        try:
+            yield World(database, bus, hub, dispatcher, desk, **vars(rows))
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+    await database.close()

@@ -14,11 +14,12 @@ from vantage6.algorithm.errors import SubtaskError
 from vantage6.api.v1 import algorithm_pb2 as pb
 from vantage6.api.v1 import result_pb2
 from vantage6.api.v1.algorithm_pb2_grpc import AlgorithmServiceStub
+from vantage6.common.chunks import chunked
 from vantage6.common.errors import Unavailable, from_rpc_error
 from vantage6.common.serialization import deserialize, serialize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -88,6 +89,7 @@ class AlgorithmClient:
         self._stub = stub
         self._metadata: Metadata = (("authorization", f"Bearer {token}"),)
         self._channel = channel
+        self.wrote_output = False
 
     @classmethod
     def connect(cls, address: str, token: str) -> AlgorithmClient:
@@ -169,6 +171,18 @@ class AlgorithmClient:
         """Writes a line to the run's log. It leaves the site: no values from the data."""
         self._hint(self._stub.WriteLog, pb.WriteLogRequest(line=line))
 
+    def write_output(self, chunks: Iterable[bytes]) -> None:
+        """Streams the run's output to the node, for what is too large to be returned: it then returns None.
+
+        The bytes are those that the researcher gets; `bytes.` in front of them, or what `serialize` writes, makes them
+        a value there. Once for each run.
+        """
+        try:
+            self._stub.WriteOutput(_cut(chunks), metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+        self.wrote_output = True
+
     def _hint(self, method: grpc.UnaryUnaryMultiCallable[Request, Answer], request: Request) -> None:
         """Calls what the contract allows to be dropped: the analysis does not end for want of it."""
         try:
@@ -212,7 +226,7 @@ class Subtask:
     def _arriving(self) -> Iterator[SiteResult]:
         request = pb.StreamResultsRequest(task_id=self.id)
         try:
-            for each in self._stub.StreamResults(request, metadata=self._metadata):
+            for each in _joined(self._stub.StreamResults(request, metadata=self._metadata)):
                 if each.result_id not in self._seen:
                     self._seen[each.result_id] = result = _site_result(each)
                     yield result
@@ -233,6 +247,28 @@ class Subtask:
 
 def _input(method: str, args: Sequence[object], kwargs: Mapping[str, object]) -> bytes:
     return serialize({"method": method, "args": list(args), "kwargs": dict(kwargs)}, "json")
+
+
+def _cut(chunks: Iterable[bytes]) -> Iterator[pb.WriteOutputRequest]:
+    for chunk in chunks:
+        for piece in chunked(chunk):
+            yield pb.WriteOutputRequest(chunk=piece)
+
+
+def _joined(messages: Iterable[pb.SubtaskResult]) -> Iterator[pb.SubtaskResult]:
+    """Large outputs come in several messages."""
+    first, parts = None, list[bytes]()
+    for message in messages:
+        first = first or message
+        if not parts and not message.more:
+            yield message
+            first = None
+            continue
+        parts.append(message.output)
+        if not message.more:
+            first.output = b"".join(parts)
+            yield first
+            first, parts = None, []
 
 
 def _site_result(message: pb.SubtaskResult) -> SiteResult:

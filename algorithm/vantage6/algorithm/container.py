@@ -27,7 +27,12 @@ class Container:
         return Path(self._need("INPUT_FILE")).read_bytes()
 
     def write_output(self, data: bytes) -> None:
-        """Writes in place: the file is a mount of its own, so there is nothing that could be renamed onto it."""
+        """Writes in place: the file is a mount of its own, so there is nothing that could be renamed onto it.
+
+        What the function has streamed through its client is the output already.
+        """
+        if self._client is not None and self._client.wrote_output:
+            return
         with Path(self._need("OUTPUT_FILE")).open("wb") as file:
             file.write(data)
             file.flush()

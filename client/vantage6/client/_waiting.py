@@ -9,14 +9,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vantage6.api.v1 import event_pb2
-from vantage6.client._models import Result, ResultState, Task
+from vantage6.client._models import Organization, Result, ResultState, Task
+from vantage6.client._parties import Organizations
 from vantage6.client._payloads import pause
-from vantage6.common.errors import DeadlineExceeded, Internal, OutOfRange, Unavailable
+from vantage6.client._view import Site, View
+from vantage6.common.errors import DeadlineExceeded, Internal, OutOfRange, Unavailable, Vantage6Error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from vantage6.client._display import Display
+    from vantage6.client._encryption import Encryption
     from vantage6.client._session import Session
     from vantage6.client._tasks import Results, Tasks
 

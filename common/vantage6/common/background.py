@@ -117,13 +117,26 @@ class Started:
     pid: int = 0
 
 
+_notes: dict[str, object] = {}
+
+
+def awaited() -> bool:
+    """Whether a command waits for this process, and hears what it tells."""
+    return READY_VARIABLE in os.environ
+
+
+def note(**facts: object) -> None:
+    """Something that the starter shall hear with the first word, and that must not stand in the log."""
+    _notes.update(facts)
+
+
 def tell_starter(**facts: object) -> None:
     """Tells the command that started this process, if one waits; only the first word is heard."""
     number = os.environ.pop(READY_VARIABLE, "")
     if not number.isdigit():
         return
     with contextlib.suppress(OSError), os.fdopen(int(number), "wb") as pipe:  # It may have gone away.
-        pipe.write(json.dumps(facts, default=str).encode())
+        pipe.write(json.dumps({**_notes, **facts}, default=str).encode())
 
 
 def start(command: Sequence[str], log: Path, seconds: float, environment: Mapping[str, str] | None = None) -> Started:

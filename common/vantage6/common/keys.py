@@ -103,11 +103,7 @@ class PublicKey:
 
     def signed(self, signature: bytes, data: bytes) -> bool:
         """Whether the owner of this key signed `data`."""
-        try:
-            Ed25519PublicKey.from_public_bytes(self.ed25519).verify(signature, data)
-        except InvalidSignature:
-            return False
-        return True
+        return signed_by(self.ed25519, signature, data)
 
     def __repr__(self) -> str:
         return f"PublicKey({self.fingerprint})"
@@ -134,28 +130,22 @@ class KeyPair:
     @classmethod
     def load(cls, path: Path, passphrase: str | None = None) -> KeyPair:
         """Reads a file that `save` wrote; refuses one that other accounts of the machine can read."""
-        try:
-            with path.open("rb") as file:
-                _check_private(path, os.fstat(file.fileno()).st_mode)
-                text = file.read(_MAX_FILE + 1)
-        except FileNotFoundError as error:
-            raise NotFound(f"There is no key file {path}. Make a key pair, or correct the path.", path=path) from error
-        except OSError as error:
-            raise FailedPrecondition(f"Key file {path} cannot be read: {error.strerror}.", path=path) from error
-        try:
-            return cls.from_pem(text, passphrase)
-        except InvalidArgument as error:
-            raise InvalidArgument(f"Key file {path}: {error.message}", path=path) from error
+        return read_private_file(path, passphrase)[0]
 
     @classmethod
     def from_pem(cls, text: bytes, passphrase: str | None = None) -> KeyPair:
-        """Reads the three private blocks, all plain or all under the passphrase."""
+        """Reads the three private blocks, all plain or all under the passphrase; of several pairs the first."""
+        return cls.all_from_pem(text, passphrase)[0]
+
+    @classmethod
+    def all_from_pem(cls, text: bytes, passphrase: str | None = None) -> list[KeyPair]:
+        """Reads pairs one after the other, three blocks each (`keyring`)."""
         if len(text) > _MAX_FILE:
             raise InvalidArgument(f"it is larger than {_MAX_FILE} bytes, so it is no key file. {_REMEDY}")
         secret = passphrase.encode() if passphrase else None
         try:
             keys = [pem.load_pem_private_key(block, secret) for block in _blocks(text, b"PRIVATE KEY")]
-            return cls(*_private(keys))
+            return _distinct([cls(*_private(keys[start : start + 3])) for start in range(0, len(keys), 3)])
         except TypeError as error:  # How cryptography says that only one of file and caller has a passphrase.
             asks = "it is protected: give its" if secret is None else "it is not protected: give no"
             raise InvalidArgument(f"{asks} passphrase.") from error
@@ -208,6 +198,31 @@ class KeyPair:
         return f"KeyPair({self.public.fingerprint})"
 
 
+def read_private_file(path: Path, passphrase: str | None) -> list[KeyPair]:
+    """All pairs of a key file, the current one first; refuses a file that other accounts of the machine can read."""
+    try:
+        with path.open("rb") as file:
+            _check_private(path, os.fstat(file.fileno()).st_mode)
+            text = file.read(_MAX_FILE + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no key file {path}. Make a key pair, or correct the path.", path=path) from error
+    except OSError as error:
+        raise FailedPrecondition(f"Key file {path} cannot be read: {error.strerror}.", path=path) from error
+    try:
+        return KeyPair.all_from_pem(text, passphrase)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"Key file {path}: {error.message}", path=path) from error
+
+
+def signed_by(ed25519: bytes, signature: bytes, data: bytes) -> bool:
+    """Whether the owner of a raw Ed25519 key signed `data`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(ed25519).verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
 def fingerprint(digest: bytes) -> str:
     """Groups of 4 hexadecimal digits."""
     text = digest.hex()
@@ -221,6 +236,12 @@ def _blocks(text: bytes, kind: bytes) -> list[bytes]:
     if not blocks:
         raise ValueError(f"it has no PEM block of kind {kind.decode()}; it must have {_WHAT}")
     return blocks
+
+
+def _distinct(pairs: list[KeyPair]) -> list[KeyPair]:
+    if len({pair.public for pair in pairs}) < len(pairs):
+        raise ValueError("it holds one key pair twice")
+    return pairs
 
 
 def _public(keys: Sequence[object]) -> tuple[MLKEM768PublicKey, X25519PublicKey, Ed25519PublicKey]:

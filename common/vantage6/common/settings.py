@@ -70,6 +70,9 @@ class Document:
         return f"{self.path}, line {line}{f' ({name})' if name else ''}: {text}"
 
 
+_EXPECTED = "a mapping 'application:' (or 'environments:') with the settings below it is expected at the top"
+
+
 class _Loader(yaml.SafeLoader):
     """Safe loader without anchors: a configuration has no use for them, and nested ones fill the memory."""
 
@@ -81,6 +84,11 @@ class _Loader(yaml.SafeLoader):
 
 def read(path: Path) -> Document:
     """Reads a file with `application:` and `environments:`, one of them at least; raises ConfigError."""
+    return _checked(load_yaml(path))
+
+
+def load_yaml(path: Path) -> Document:
+    """Reads any mapping, with the lines of its keys; raises ConfigError."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ConfigError(f"{path}: larger than {LARGEST_FILE} bytes; this is no configuration file")
@@ -100,7 +108,9 @@ def read(path: Path) -> Document:
     lines: dict[Place, int] = {}
     if node is not None:
         _index(path, node, (), lines)
-    return _checked(path, content, lines)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: {_EXPECTED}" if content is not None else f"{path} is empty: {_EXPECTED}")
+    return Document(path, content, lines)
 
 
 def _where(error: Exception) -> str:
@@ -128,11 +138,8 @@ def _index(path: Path, node: yaml.Node, place: Place, lines: dict[Place, int]) -
             _index(path, value, (*place, index), lines)
 
 
-def _checked(path: Path, content: object, lines: dict[Place, int]) -> Document:
-    expected = "a mapping 'application:' (or 'environments:') with the settings below it is expected at the top"
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: {expected}")
-    document = Document(path, content, lines)
+def _checked(document: Document) -> Document:
+    content = document.content
     for key in content:
         if key not in {APPLICATION, "environments"}:
             hint = _nearest(str(key), [APPLICATION, "environments"])
@@ -146,17 +153,20 @@ def _checked(path: Path, content: object, lines: dict[Place, int]) -> Document:
             known = _nearest(str(name), ENVIRONMENTS)
             raise document.error(("environments", str(name)), f"unknown environment {str(name)!r}{known}")
     if not document.environments():
-        raise ConfigError(f"{path}: {expected}")
+        raise ConfigError(f"{document.path}: {_EXPECTED}")
     return document
 
 
 def validate(document: Document, environment: str, model: type[Model]) -> Model:
     """The settings of one environment as `model`; all that is wrong with them is said at once."""
-    section = document.section(environment)
+    return validate_at(document, document.place(environment), document.section(environment), model)
+
+
+def validate_at(document: Document, place: Place, section: Mapping[str, Any], model: type[Model]) -> Model:
+    """What stands at one place of a document, as `model`."""
     try:
         return model.model_validate(section)
     except ValidationError as error:
-        place = document.place(environment)
         reasons = dict.fromkeys(
             document.described((*place, *_seen(document, place, item["loc"])), _reason(model, dict(item)))
             for item in error.errors(include_input=False, include_url=False)

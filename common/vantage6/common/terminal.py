@@ -78,3 +78,11 @@ def _mark(word: str, colour: str, text: str) -> None:
     label = click.style(f"[{word}]", fg=colour) if coloured(sys.stderr) else f"[{word}]"
     lines = [harmless(line) for line in text.splitlines()] or [""]
     click.echo(f"{label}{' ' * (7 - len(word) - 1)}- " + "\n          ".join(lines), err=True)
+
+
+def line(outcome: str, text: str) -> None:
+    """One line of a check: how it is, and what."""
+    shown = f"{outcome:8}"
+    if coloured(sys.stdout) and outcome in _STYLES:
+        shown = click.style(shown, fg=_STYLES[outcome])
+    click.echo(f"{shown} {harmless(text)}")

@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from vantage6.common.errors import FailedPrecondition, KeyChanged, KeyUnknown
+from vantage6.common.errors import FailedPrecondition, InvalidArgument, KeyChanged, KeyUnknown
+from vantage6.common.keys import KEY_ID_SIZE, signed_by
+from vantage6.common.keys import fingerprint as fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +31,10 @@ Policy = Literal["first_use", "pinned"]
 Party = tuple[int, str, "PublicKey"]
 
 _VERSION: Final = 1
+_EARLIER_KEPT: Final = 8
+_DIGITS: Final = re.compile("[0-9a-f]{64}")
+_COMMANDS: Final = "`vnode trust accept` at a node or `client.trust` in Python"
+_ALARM: Final = "@@@ WARNING: THE KEY OF AN ORGANIZATION HAS CHANGED. SOMEBODY MAY BE READING ALONG. @@@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,38 @@ class Pin:
     fingerprint: str
     name: str = ""
     since: str = ""
+    # The Ed25519 half in hexadecimal: once the key is replaced, nobody else can say how to check its signatures.
+    signing: str = ""
+    # Earlier pins that were replaced in good order, newest first: what they signed stays readable.
+    previous: tuple[Pin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierKey:
+    """What is left of a replaced key: enough to check what was signed with it, and nothing is sealed for it."""
+
+    id: bytes
+    ed25519: bytes
+
+    def signed(self, signature: bytes, data: bytes) -> bool:
+        """Whether the owner of this key signed `data`."""
+        return signed_by(self.ed25519, signature, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """One organization's pinned key, with those before it: `envelope.Senders`."""
+
+    key: PublicKey
+    earlier: tuple[EarlierKey, ...] = ()
+
+    @property
+    def id(self) -> bytes:
+        return self.key.id
+
+    def signer(self, key_id: bytes) -> PublicKey | EarlierKey | None:
+        """The key with this id, if it is or was this organization's."""
+        return self.key.signer(key_id) or next((key for key in self.earlier if key.id == key_id), None)
 
 
 class KnownOrganizations:
@@ -57,19 +96,56 @@ class KnownOrganizations:
         """Returns if the key is the pinned one, or the first one and the policy allows it; else raises."""
         self.check_all([(organization_id, name, key)])
 
+    def trusted(self, organization_id: int, name: str, key: PublicKey) -> Trusted:
+        """`check`, and with the key those that were replaced by it, for opening what they signed."""
+        self.check(organization_id, name, key)
+        pin = self._read().get(organization_id)
+        return Trusted(key, tuple(_earlier(each) for each in pin.previous if each.signing) if pin else ())
+
     def check_all(self, parties: Iterable[Party]) -> None:
         """Checks many in one go and writes at most once; pins none of them if one is refused."""
         parties = list(parties)
-        if not self._missing(parties):
+        if not self._missing(parties) and not self._incomplete(parties):
             return
         with _locked(self._path):  # Another process may have pinned meanwhile: look again before writing.
-            if missing := self._missing(parties):
-                self._write(self._pins | _pins(missing))
+            fresh = _pins(self._missing(parties)) | self._incomplete(parties)
+            if fresh:
+                self._write(self._pins | fresh)
 
-    def accept(self, organization_id: int, name: str, key: PublicKey) -> None:
-        """Pins this key in place of any other: for people who compared the fingerprint over another channel."""
+    def accept(self, organization_id: int, name: str, key: PublicKey, *, compromised: bool = False) -> None:
+        """Pins this key in place of any other: for people who compared the fingerprint over another channel.
+
+        What was signed with the key before stays readable, unless that key is `compromised`.
+        """
+        self._accept(organization_id, _pin(name, key), compromised=compromised)
+
+    def accept_fingerprint(
+        self, organization_id: int, fingerprint: str, name: str = "", *, compromised: bool = False
+    ) -> str:
+        """`accept` where the key itself is not at hand; returns the fingerprint as it was written down."""
+        digits = fingerprint.replace(":", "").replace(" ", "").lower()
+        if not _DIGITS.fullmatch(digits):
+            raise InvalidArgument("A fingerprint has 64 hexadecimal digits (0-9, a-f).", field="fingerprint")
+        whole = fingerprint_of(bytes.fromhex(digits))
+        self._accept(organization_id, Pin(whole, name, _now()), compromised=compromised)
+        return whole
+
+    def pins(self) -> dict[int, Pin]:
+        """What the file says, by organization id."""
+        return dict(self._read())
+
+    def _accept(self, organization_id: int, pin: Pin, *, compromised: bool) -> None:
         with _locked(self._path):
-            self._write(self._read() | _pins([(organization_id, name, key)]))
+            pins = self._read()
+            before = pins.get(organization_id)
+            earlier: tuple[Pin, ...] = ()
+            if before and before.fingerprint == pin.fingerprint:
+                earlier, pin = before.previous, replace(pin, signing=pin.signing or before.signing)
+            elif before:
+                earlier = (replace(before, previous=()), *before.previous)
+            pin = replace(pin, name=pin.name or (before.name if before else ""))
+            pin = replace(pin, previous=() if compromised else earlier[:_EARLIER_KEPT])
+            self._write(pins | {organization_id: pin})
 
     def fingerprints(self) -> dict[int, str]:
         """What is pinned, by organization id."""
@@ -90,11 +166,20 @@ class KnownOrganizations:
                 raise self._changed(organization_id, name, key, pin)
         return list(missing.values())
 
+    def _incomplete(self, parties: list[Party]) -> dict[int, Pin]:
+        """Pins that people wrote by fingerprint alone, completed from the key that has it."""
+        pins = self._read()
+        return {
+            id_: replace(pins[id_], signing=key.ed25519.hex(), name=pins[id_].name or name)
+            for id_, name, key in parties
+            if id_ in pins and not pins[id_].signing and pins[id_].fingerprint == key.fingerprint
+        }
+
     def _unknown(self, organization_id: int, name: str, key: PublicKey) -> KeyUnknown:
         return KeyUnknown(
             f"Organization {organization_id} {name!r} is not among the known ones, and this site trusts pinned keys "
             f"only. The server shows {key.fingerprint}. Ask the organization for its fingerprint, not by way of this "
-            f'server; if it is the same, add it to {self._path} under "{organization_id}".',
+            f"server; if it is the same, accept it with {_COMMANDS} (it is kept in {self._path}).",
             organization_id=organization_id,
             shown=key.fingerprint,
         )
@@ -102,12 +187,13 @@ class KnownOrganizations:
     def _changed(self, organization_id: int, name: str, key: PublicKey, pin: Pin) -> KeyChanged:
         since = f" on {pin.since[:10]}" if pin.since else ""
         return KeyChanged(
+            f"{_ALARM}\n"
             f"Organization {organization_id} {name!r} shows another key than before.\n"
             f"  pinned{since}: {pin.fingerprint}\n"
             f"  shown now: {key.fingerprint}\n"
             "Either it made a new key pair, or somebody stands between. Nothing was sealed for or opened from it. Ask "
-            "the organization for its fingerprint, not by way of this server; if it is the one shown now, write it "
-            f'into {self._path} under "{organization_id}".',
+            "the organization for its fingerprint, not by way of this server; only if it is the one shown now, accept "
+            f"it with {_COMMANDS} (it is kept in {self._path}).",
             organization_id=organization_id,
             pinned=pin.fingerprint,
             shown=key.fingerprint,
@@ -144,8 +230,23 @@ class KnownOrganizations:
 
 
 def _pins(parties: list[Party]) -> dict[int, Pin]:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {organization_id: Pin(key.fingerprint, name, now) for organization_id, name, key in parties}
+    return {organization_id: _pin(name, key) for organization_id, name, key in parties}
+
+
+def _pin(name: str, key: PublicKey) -> Pin:
+    return Pin(key.fingerprint, name, _now(), key.ed25519.hex())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _earlier(pin: Pin) -> EarlierKey:
+    return EarlierKey(bytes.fromhex(pin.fingerprint.replace(":", ""))[:KEY_ID_SIZE], bytes.fromhex(pin.signing))
+
+
+def _entry(previous: tuple[dict[str, Any], ...] | list[dict[str, Any]] = (), **fields: str) -> Pin:
+    return Pin(**fields, previous=tuple(_entry(**each) for each in previous))
 
 
 def _parse(path: Path, mode: int, text: bytes) -> dict[int, Pin]:
@@ -156,7 +257,7 @@ def _parse(path: Path, mode: int, text: bytes) -> dict[int, Pin]:
     try:
         content = json.loads(text)
         known = content["version"] == _VERSION
-        pins = {int(organization): Pin(**entry) for organization, entry in content["organizations"].items()}
+        pins = {int(organization): _entry(**entry) for organization, entry in content["organizations"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         remedy = "Restore it from a backup, or have every fingerprint confirmed again before you delete it"
         raise FailedPrecondition(f"{path} is no list of known organizations ({error}). {remedy}.", path=path) from error

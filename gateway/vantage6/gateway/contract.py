@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -44,7 +44,7 @@ def bindings(descriptors: Path) -> list[Binding]:
                 response = method.output_type.rpartition(".")[2]
                 found += [
                     Binding(f"{PACKAGE}.{service.name}", method.name, verb, path, rule.body, response)
-                    for rule in _rules(method.options.Extensions[annotations_pb2.http])
+                    for rule in _rules(method.options.Extensions[cast("Any", annotations_pb2.http)])
                     for verb, path in [_verb_and_path(rule)]
                     if path
                 ]

@@ -124,7 +124,9 @@ def _filters(config: GatewayConfig, found: list[Binding]) -> list[Json]:
     limit = _typed(routes.BODY_LIMIT, f"{_HTTP}.buffer.v3.Buffer", disabled=True)
     limit["typed_config"]["max_request_bytes"] = config.max_body_bytes
     lua = _typed(routes.REST_ANSWER, f"{_HTTP}.lua.v3.Lua", disabled=True)
-    lua["typed_config"]["default_source_code"] = {"inline_string": files(__package__).joinpath("rest.lua").read_text()}
+    lua["typed_config"]["default_source_code"] = {
+        "inline_string": files("vantage6.gateway").joinpath("rest.lua").read_text()
+    }
     transcoder = _typed("transcoder", f"{_HTTP}.grpc_json_transcoder.v3.GrpcJsonTranscoder")
     transcoder["typed_config"] |= _transcoder(config, found)
     router = _typed("router", f"{_HTTP}.router.v3.Router")

@@ -33,6 +33,7 @@ def route_config(config: GatewayConfig, bindings: list[Binding]) -> Json:
         *(_rest(_template(path), config, limited=False, endless=True) for path in unlimited),
         *(_rest({"path": path}, config, endless=True) for path in endless),
         *(_rest({"path": path, "headers": [_POST]}, config, created=True) for path in creating),
+        _page(_rest({"path": "/api/docs"}, config)),
         _rest({"path_separated_prefix": "/api"}, config),
         *(_grpc(prefix, config) for prefix in (f"/{PACKAGE}.", "/grpc.health.v1.")),
         _nothing_here(),
@@ -78,6 +79,17 @@ def _rest(
         # Read by rest.lua; a code that the server chose stays.
         code = {"key": "x-http-code", "value": "201"}
         route["response_headers_to_add"] = [{"header": code, "append_action": "ADD_IF_ABSENT"}]
+    return route
+
+
+def _page(route: Json) -> Json:
+    """The one answer that is a page: it brings its style along, and still no script."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    override = {
+        "@type": f"{_TYPES}.header_mutation.v3.HeaderMutationPerRoute",
+        "mutations": {"response_mutations": [{"append": _overwrite("content-security-policy", policy)}]},
+    }
+    route["typed_per_filter_config"][SECURITY_HEADERS] = _enabled() | {"config": override}
     return route
 
 

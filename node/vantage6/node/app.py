@@ -33,8 +33,15 @@ from vantage6.node.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 
-# A server that is back must be found within seconds; gRPC's own waiting would be up to two minutes.
-_RECONNECT = (("grpc.initial_reconnect_backoff_ms", 500), ("grpc.max_reconnect_backoff_ms", 5000))
+_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    # A server that is back must be found within seconds; gRPC's own waiting would be up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+    # A new stream goes over the old connection for as long as gRPC believes in it: a dead one has to be given up no
+    # later than heartbeats tell. The server permits a ping every 10 seconds.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
 
 
 class Node:
@@ -44,7 +51,7 @@ class Node:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.config = config
         self.session = Session(config.read_api_key())
-        self.channel = open_channel(config.endpoint, token=self.session.token, options=_RECONNECT)
+        self.channel = open_channel(config.endpoint, token=self.session.token, options=_OPTIONS)
         self.journal = Journal(config.data_dir / "journal.sqlite")
         self.runtime = runtime or make_runtime(config.runtime, _runtime_options(config))
         payloads = Payloads(self.channel, self.session)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from vantage6.common.errors import Vantage6Error
+from vantage6.common.findings import Finding, failed, ok, skipped, warning
 from vantage6.common.keys import KeyPair
 from vantage6.common.settings import ConfigError, Document, validate
 from vantage6.node.config import NodeConfig
 from vantage6.node.doctor_line import check_line
 from vantage6.node.doctor_runtime import check_runtime
-from vantage6.node.findings import Finding, failed, ok, skipped, warning
 from vantage6.node.workspace import Workspace
 
 GIB = 1024**3

@@ -24,9 +24,9 @@ from vantage6.api.v1.system_pb2 import GetVersionRequest
 from vantage6.api.v1.system_pb2_grpc import SystemServiceStub
 from vantage6.common.channel import Endpoint, open_channel
 from vantage6.common.errors import Unauthenticated, Vantage6Error, from_rpc_error
+from vantage6.common.findings import Finding, failed, ok, skipped, warning
 from vantage6.common.keys import KeyPair, PublicKey
 from vantage6.node.config import NodeConfig
-from vantage6.node.findings import Finding, failed, ok, skipped, warning
 
 SECONDS = 10.0
 SKEW, LARGE_SKEW = 30.0, 300.0

@@ -15,7 +15,7 @@ import requests
 from docker.errors import DockerException, ImageNotFound
 
 from vantage6.common.errors import Vantage6Error
-from vantage6.node.findings import Finding, failed, ok, skipped, warning
+from vantage6.common.findings import Finding, failed, ok, skipped, warning
 from vantage6.node.runtimes.base import Limits, RunSpec
 from vantage6.node.runtimes.isolation import USER, hardening
 from vantage6.node.runtimes.registry import runtime_names

@@ -12,13 +12,14 @@ from vantage6.api.v1.delivery_pb2 import Welcome
 from vantage6.api.v1.organization_pb2 import GetOrganizationRequest, UpdateOrganizationRequest
 from vantage6.api.v1.organization_pb2_grpc import OrganizationServiceStub
 from vantage6.common.errors import FailedPrecondition, KeyMismatch, from_rpc_error
+from vantage6.common.keyring import KeyRing
 from vantage6.common.keys import KeyPair, PublicKey
 from vantage6.node.config import NodeConfig
 
 log = structlog.get_logger(__name__)
 
 
-async def settle_keys(config: NodeConfig, welcome: Welcome, channel: grpc.aio.Channel) -> KeyPair | None:
+async def settle_keys(config: NodeConfig, welcome: Welcome, channel: grpc.aio.Channel) -> KeyRing | None:
     """The node's key pair: made if there is none anywhere, uploaded if the server has none, else as the server shows.
 
     An unencrypted collaboration needs none.
@@ -31,6 +32,10 @@ async def settle_keys(config: NodeConfig, welcome: Welcome, channel: grpc.aio.Ch
     if not shown:
         shown = await _upload(keys, welcome, channel)
     server_key = PublicKey.from_pem(shown)
+    if server_key != keys.public and keys.pair(server_key.id):
+        # The key was rotated in this file, and nobody has told the server yet, which a node may not do.
+        log.warning("key_rotated", server_has=server_key.fingerprint, fingerprint=keys.public.fingerprint)
+        return KeyRing(keys.pair(server_key.id) or keys.current, keys.current, *keys.earlier)
     if server_key != keys.public:
         raise KeyMismatch(
             f"the private key {path} has the fingerprint {keys.public.fingerprint}, but the server shows "
@@ -43,9 +48,9 @@ async def settle_keys(config: NodeConfig, welcome: Welcome, channel: grpc.aio.Ch
     return keys
 
 
-def _load_or_make(path: Path, config: NodeConfig, welcome: Welcome) -> KeyPair:
+def _load_or_make(path: Path, config: NodeConfig, welcome: Welcome) -> KeyRing:
     if path.exists():
-        return KeyPair.load(path)
+        return KeyRing.load(path)
     if config.private_key is not None:
         raise KeyMismatch(
             f"private_key: {path} does not exist. Put the organization's private key there, make one with "
@@ -63,10 +68,10 @@ def _load_or_make(path: Path, config: NodeConfig, welcome: Welcome) -> KeyPair:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys.save(path)
     log.info("key_made", path=str(path), fingerprint=keys.public.fingerprint)
-    return keys
+    return KeyRing(keys)
 
 
-async def _upload(keys: KeyPair, welcome: Welcome, channel: grpc.aio.Channel) -> bytes:
+async def _upload(keys: KeyRing, welcome: Welcome, channel: grpc.aio.Channel) -> bytes:
     """Sets the organization's public key; if another node of it was quicker, says which key that one has set."""
     stub = OrganizationServiceStub(channel)
     request = UpdateOrganizationRequest(id=welcome.organization_id, public_key=keys.public.to_pem())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -38,10 +39,10 @@ class Outbox:
         await self._journal.add_report(report)
         self._link.reports_wait()
 
-    async def put_large(self, report: Report, sealed: Iterable[bytes]) -> None:
-        """Sends a report whose output, already sealed, is too large for a message."""
+    async def put_large(self, report: Report, write: Callable[[BinaryIO], None]) -> None:
+        """Sends a report whose output may be too large for a message; `write` writes it, sealed, to a file."""
         path = self._path((report.result_id, report.epoch))
-        await asyncio.to_thread(_write, path, sealed)
+        await asyncio.to_thread(_write, path, write)
         if path.stat().st_size <= INLINE_LIMIT:
             report.output.inline = path.read_bytes()
             path.unlink()
@@ -112,10 +113,9 @@ class Outbox:
         self._link.reports_wait()
 
 
-def _write(path: Path, pieces: Iterable[bytes]) -> None:
+def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
     with path.open("wb") as stream:
         path.chmod(0o600)
-        for piece in pieces:
-            stream.write(piece)
+        write(stream)
         stream.flush()
         os.fsync(stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from vantage6.common.errors import EnvelopeBroken, KeyChanged, KeyMissing, KeyUnknown, NotSealed, Vantage6Error
 from vantage6.node import states
@@ -17,12 +18,12 @@ _REFUSALS = (NotSealed, KeyChanged, KeyMissing, KeyUnknown, DatabaseUnknown)
 
 @dataclass(frozen=True)
 class Outcome:
-    """A final state with its reason; `output` and `log` are still plain."""
+    """A final state with its reason; output and log are still plain, the output in the run's file."""
 
     state: State
     reason: str = ""
     message: str = ""
-    output: bytes | None = None
+    output: BinaryIO | None = None
     log: bytes = b""
 
 

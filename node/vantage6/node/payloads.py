@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from vantage6.api.v1.payload_pb2 import (
 )
 from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
 from vantage6.common.chunks import CHUNK, sha256, sha256_of
-from vantage6.common.errors import DataLoss, FailedPrecondition, OutOfRange, ResourceExhausted, from_rpc_error
+from vantage6.common.errors import DataLoss, FailedPrecondition, OutOfRange, from_rpc_error
+from vantage6.node.incoming import Incoming
 from vantage6.node.retry import PASSING, Backoff, pause, reached
 from vantage6.node.session import Session
 
@@ -80,30 +82,42 @@ class Payloads:
         self._session = session
         self._stub = PayloadServiceStub(channel)
 
-    async def fetch(self, content: Content, limit: int, token: str = "") -> bytes:
-        """The bytes of a content, wherever they are; raises ResourceExhausted over `limit`."""
+    async def fetch(self, content: Content, into: Incoming, token: str = "") -> None:
+        """Passes on the bytes of a content, wherever they are, from the stream to the file."""
         if content.WhichOneof("place") != "payload_id":
-            return content.inline
-        data = bytearray()
+            await asyncio.to_thread(into.write, content.inline)
+            await asyncio.to_thread(into.finish)
+            return
+        known = await self._get(content.payload_id, token)
+        into.expect(int(known.size))
         backoff = Backoff()
-        while True:
+        while into.received < known.size:
             try:
                 await self._session.ensure(self._channel)
-                await self._read(content.payload_id, data, limit, token)
+                await self._read(content.payload_id, into, token)
             except PASSING as error:
                 await pause(error, backoff)
-            else:
-                return bytes(data)
+        if into.received != known.size:
+            raise DataLoss(f"payload {content.payload_id!r} has {into.received} bytes, not {int(known.size)}")
+        await asyncio.to_thread(into.finish, known.sha256)
 
-    async def _read(self, id_: str, data: bytearray, limit: int, token: str) -> None:
-        request = ReadPayloadRequest(id=id_, offset=len(data))
+    async def _get(self, id_: str, token: str) -> Payload:
+        async def get() -> Payload:
+            await self._session.ensure(self._channel)
+            return await self._stub.GetPayload(GetPayloadRequest(id=id_), metadata=bearer(token))
+
+        return await reached(get)
+
+    async def _read(self, id_: str, into: Incoming, token: str) -> None:
+        request = ReadPayloadRequest(id=id_, offset=into.received)
+        call = self._stub.ReadPayload(request, metadata=bearer(token))
         try:
-            async for body in self._stub.ReadPayload(request, metadata=bearer(token)):
-                data += body.data
-                if len(data) > limit:
-                    raise ResourceExhausted(f"payload {id_!r} is larger than the {limit} bytes that this node takes")
+            async for body in call:
+                await asyncio.to_thread(into.write, body.data)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
+        finally:
+            call.cancel()  # Without it a stream that is given up would go on until it is full.
 
     async def store(
         self, source: Source, *, collaboration_id: int, key: str, result_id: int = 0, token: str = ""
@@ -130,19 +144,15 @@ class Payloads:
             await self._session.ensure(self._channel)
             return await self._stub.CreatePayload(request, metadata=bearer(token))
 
-        async def get() -> Payload:
-            await self._session.ensure(self._channel)
-            return await self._stub.GetPayload(GetPayloadRequest(id=payload.id), metadata=bearer(token))
-
         payload = await reached(create)
         while not payload.complete:
             try:
                 payload = await self._append(payload, source, token)
             except (*PASSING, OutOfRange) as error:
                 await pause(error, backoff)
-                payload = await reached(get)
+                payload = await self._get(payload.id, token)
             except FailedPrecondition:
-                payload = await reached(get)
+                payload = await self._get(payload.id, token)
                 if not payload.complete:
                     raise
         return payload.id
@@ -151,7 +161,8 @@ class Payloads:
         async def requests() -> AsyncIterator[WritePayloadRequest]:
             offset = int(payload.received)
             first = {"id": payload.id, "offset": float(offset)}
-            for piece in source.pieces(offset):
+            pieces = source.pieces(offset)
+            while piece := await asyncio.to_thread(next, pieces, b""):
                 yield WritePayloadRequest(content=HttpBody(content_type=TYPE, data=piece), **first)  # type: ignore[arg-type]
                 first = {}
 

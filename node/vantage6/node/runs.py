@@ -11,6 +11,7 @@ import structlog
 from vantage6.api.v1.delivery_pb2 import Assignment, Cancel, Held, Report, ReportAccepted, ReportRefused, Welcome
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.faults import point
+from vantage6.common.keys import PublicKey
 from vantage6.node import states
 from vantage6.node.journal import Entry, Key
 from vantage6.node.retry import Backoff
@@ -136,10 +137,15 @@ class Runs:
         sealer = self._sealer
         assert sealer  # noqa: S101  # by welcomed()
         if welcome.encrypted and welcome.public_key:
-            try:
-                sealer.key_of(welcome.organization_id, welcome.organization_name, welcome.public_key)
-            except Vantage6Error as error:
-                log.warning("own_key_changed_at_server", message=error.message)
+            shown = PublicKey.from_pem(welcome.public_key)
+            if shown != sealer.keys.public:
+                log.critical(
+                    "own_key_changed_at_server",
+                    message="@@@ the server shows another key for this node's own organization. If nobody of it has "
+                    "rotated the key, somebody stands between. Others now seal for that key. @@@",
+                    own=sealer.keys.public.fingerprint,
+                    shown=shown.fingerprint,
+                )
 
     async def _take_up(self, entries: list[Entry]) -> None:
         """Goes on with what the journal holds, and removes what only the runtime knows."""
@@ -186,6 +192,9 @@ class Runs:
             worker = self._workers.get(result_id)
             if worker is None or worker.epoch != epoch:
                 workspace.remove(workspace.locate(result_id, epoch, 0))
+        fetching = {workspace.incoming(id_, worker.epoch) for id_, worker in self._workers.items()}
+        for path in set(workspace.incoming_folder.iterdir()) - fetching:
+            path.unlink(missing_ok=True)
 
     def _spawn(self, entry: Entry, handle: Handle | None = None) -> None:
         assert self._sealer  # noqa: S101  # assignments come after the welcome

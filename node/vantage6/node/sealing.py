@@ -5,20 +5,23 @@ An encrypted collaboration takes envelopes only, an unencrypted one takes none: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from typing import BinaryIO
 
 from vantage6.api.v1.delivery_pb2 import Assignment, Welcome
-from vantage6.common.chunks import chunked
-from vantage6.common.envelope import Binding, Purpose, looks_sealed, open_sealed, seal, seal_chunks
-from vantage6.common.errors import KeyChanged, KeyMissing, NotSealed
-from vantage6.common.keys import KeyPair, PublicKey
+from vantage6.common.chunks import CHUNK
+from vantage6.common.envelope import Binding, Opener, Purpose, Senders, seal, seal_file
+from vantage6.common.errors import KeyMissing
+from vantage6.common.keyring import KeyRing
+from vantage6.common.keys import PublicKey
 from vantage6.common.trust import KnownOrganizations
+from vantage6.node.incoming import Incoming
 
 
 class Sealer:
     """The node's keys, and those of the others as this site has pinned them."""
 
-    def __init__(self, keys: KeyPair | None, known: KnownOrganizations, welcome: Welcome) -> None:
+    def __init__(self, keys: KeyRing | None, known: KnownOrganizations, welcome: Welcome) -> None:
         self._keys = keys
         self._known = known
         self.organization_id = welcome.organization_id
@@ -27,7 +30,7 @@ class Sealer:
         self.encrypted = welcome.encrypted
 
     @property
-    def keys(self) -> KeyPair:
+    def keys(self) -> KeyRing:
         if self._keys is None:
             raise KeyMissing("this node has no key pair, since its collaboration was not encrypted when it started")
         return self._keys
@@ -38,48 +41,57 @@ class Sealer:
             raise KeyMissing(f"organization {name!r} has no public key at the server", organization_id=organization_id)
         key = PublicKey.from_pem(pem)
         if organization_id == self.organization_id:
-            if key != self.keys.public:
-                raise KeyChanged(f"the server shows another key for the own organization {name!r} than this node's")
-        else:
-            self._known.check(organization_id, name, key)
+            # Whatever the server shows: who holds a newer key of ours holds this one too (`keyring`).
+            return self.keys.public
+        self._known.check(organization_id, name, key)
         return key
 
-    def open_input(self, run: Assignment, data: bytes) -> bytes:
-        """The serialized input of a run, signed by its initiator."""
-        self._check_sealed(data, "input")
-        if not self.encrypted:
-            return data
-        sender = run.initiator
-        key = self.key_of(sender.organization_id, sender.name, sender.public_key)
-        binding = self._binding(run.task_key, sender.organization_id, self.organization_id, Purpose.INPUT)
-        return open_sealed(data, to=self.keys, by=key, binding=binding)
+    def sender(self, organization_id: int, name: str, pem: bytes) -> Senders:
+        """Whose signatures are good for this organization: its pinned key's, and those of the keys before it."""
+        if organization_id == self.organization_id:
+            return self.keys
+        if not pem:
+            raise KeyMissing(f"organization {name!r} has no public key at the server", organization_id=organization_id)
+        return self._known.trusted(organization_id, name, PublicKey.from_pem(pem))
+
+    def incoming_input(self, run: Assignment, target: BinaryIO, limit: int) -> Incoming:
+        """Takes the serialized input of a run, signed by its initiator, into a file."""
+        opener, party = None, run.initiator
+        if self.encrypted:
+            by = self.sender(party.organization_id, party.name, party.public_key)
+            binding = self._binding(run.task_key, party.organization_id, self.organization_id, Purpose.INPUT)
+            opener = Opener(to=self.keys, by=by, binding=binding)
+        return Incoming(target, opener, "input", limit)
+
+    def incoming_output(
+        self, task_key: str, organization_id: int, by: Senders | None, target: BinaryIO, limit: int
+    ) -> Incoming:
+        """Takes the output of a subtask at one organization, signed by it, into a file."""
+        opener = None
+        if by is not None:
+            binding = self._binding(task_key, organization_id, self.organization_id, Purpose.OUTPUT)
+            opener = Opener(to=self.keys, by=by, binding=binding)
+        return Incoming(target, opener, "output", limit)
 
     def seal_for_initiator(self, run: Assignment, data: bytes, purpose: Purpose) -> bytes:
         """An output, log or progress text of a run, in one piece."""
         if not self.encrypted:
             return data
         to, binding = self._initiator(run, purpose)
-        return seal(data, to=to, by=self.keys, binding=binding)
+        return seal(data, to=to, by=self.keys.current, binding=binding)
 
-    def seal_output(self, run: Assignment, data: bytes) -> Iterator[bytes]:
-        """A large output, piece by piece."""
+    def seal_output(self, run: Assignment, source: BinaryIO, target: BinaryIO) -> None:
+        """A large output, from file to file."""
         if not self.encrypted:
-            return chunked(data)
+            shutil.copyfileobj(source, target, CHUNK)
+            return
         to, binding = self._initiator(run, Purpose.OUTPUT)
-        return seal_chunks(chunked(data), to=to, by=self.keys, binding=binding)
+        seal_file(source, target, to=to, by=self.keys.current, binding=binding)
 
     def seal_input(self, task_key: str, organization_id: int, key: PublicKey, data: bytes) -> bytes:
         """The input of a subtask for one organization."""
         binding = self._binding(task_key, self.organization_id, organization_id, Purpose.INPUT)
-        return seal(data, to=key, by=self.keys, binding=binding)
-
-    def open_output(self, task_key: str, organization_id: int, key: PublicKey | None, data: bytes) -> bytes:
-        """The output of a subtask at one organization, signed by it."""
-        self._check_sealed(data, "output")
-        if key is None:
-            return data
-        binding = self._binding(task_key, organization_id, self.organization_id, Purpose.OUTPUT)
-        return open_sealed(data, to=self.keys, by=key, binding=binding)
+        return seal(data, to=key, by=self.keys.current, binding=binding)
 
     def _initiator(self, run: Assignment, purpose: Purpose) -> tuple[PublicKey, Binding]:
         party = run.initiator
@@ -88,10 +100,3 @@ class Sealer:
 
     def _binding(self, task_key: str, sender: int, recipient: int, purpose: Purpose) -> Binding:
         return Binding(self.collaboration_id, task_key, sender, recipient, purpose)
-
-    def _check_sealed(self, data: bytes, what: str) -> None:
-        if looks_sealed(data) == self.encrypted:
-            return
-        if self.encrypted:
-            raise NotSealed(f"the {what} is not sealed, which an encrypted collaboration demands; it was not used")
-        raise NotSealed(f"the {what} is sealed, but the collaboration is not encrypted; send it as it is")

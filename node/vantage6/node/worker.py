@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 import structlog
@@ -185,15 +189,20 @@ class Worker:
         if failed:
             return failed
         limit = self._site.config.limits.output_bytes
-        output = await asyncio.to_thread(self._site.workspace.read_output, files, limit)
-        if not output:
+        output = await asyncio.to_thread(self._site.workspace.open_output, files, limit)
+        if not os.fstat(output.fileno()).st_size:
+            output.close()
             message = "the algorithm ended well, but wrote nothing to OUTPUT_FILE"
             return Outcome(states.FAILED, "OUTPUT_MISSING", message)
         return Outcome(states.COMPLETED, output=output)
 
-    async def _input(self) -> bytes:
-        data = await self._site.payloads.fetch(self._run.input, self._site.config.limits.output_bytes)
-        return await asyncio.to_thread(self._sealer.open_input, self._run, data)
+    async def _input(self) -> Path:
+        """The opened input in a file beside where the run will have it."""
+        path = self._site.workspace.incoming(self._run.result_id, self._run.epoch)
+        with path.open("wb") as file:
+            into = self._sealer.incoming_input(self._run, file, self._site.config.limits.output_bytes)
+            await self._site.payloads.fetch(self._run.input, into)
+        return path
 
     def _spec(self, files: RunFiles) -> RunSpec:
         ours = self._site.config.limits
@@ -227,6 +236,8 @@ class Worker:
             site.link,
             site.config.limits.output_bytes,
             site.config.share_logs,
+            files.output_path,
+            site.workspace.incoming_folder,
         )
         self._proxy = RunProxy(run, self._entry.token)
         await self._proxy.start(files.socket_path)
@@ -254,12 +265,8 @@ class Worker:
                 report.log.inline = self._sealer.seal_for_initiator(self._run, tail, Purpose.LOG)
             if outcome.output is None:
                 await self._site.outbox.put(report)
-            elif len(outcome.output) <= INLINE_LIMIT // 2:
-                sealed = self._sealer.seal_for_initiator(self._run, outcome.output, Purpose.OUTPUT)
-                report.output.CopyFrom(Content(inline=sealed))
-                await self._site.outbox.put(report)
             else:
-                await self._site.outbox.put_large(report, self._sealer.seal_output(self._run, outcome.output))
+                await self._deliver_output(report, outcome.output)
         except Exception as error:  # noqa: BLE001  # it is logged, and the run must not stay open
             self._log.exception("outcome_not_delivered")
             failed = outcomes.of_error(error, self._run.result_id)
@@ -273,6 +280,17 @@ class Worker:
                 )
             )
 
+    async def _deliver_output(self, report: Report, output: BinaryIO) -> None:
+        with output:
+            if os.fstat(output.fileno()).st_size > INLINE_LIMIT // 2:
+                seal = partial(self._sealer.seal_output, self._run, output)
+                await self._site.outbox.put_large(report, seal)
+                return
+            data = await asyncio.to_thread(output.read)
+        sealed = self._sealer.seal_for_initiator(self._run, data, Purpose.OUTPUT)
+        report.output.CopyFrom(Content(inline=sealed))
+        await self._site.outbox.put(report)
+
     async def _clean(self) -> None:
         """Leaves nothing of the run behind; what fails here is the reaper's at the next start."""
         try:
@@ -282,6 +300,7 @@ class Worker:
                 await self._site.runtime.remove(self._handle)
             if self._files:
                 await asyncio.to_thread(self._site.workspace.remove, self._files)
+            self._site.workspace.incoming(self._run.result_id, self._run.epoch).unlink(missing_ok=True)
         except Exception:  # noqa: BLE001  # it is logged
             self._log.exception("run_not_cleaned")
 

@@ -53,6 +53,7 @@ class DatabaseLike(Protocol):
     @property
     def uri(self) -> str:
         """A path of this machine, or a URL that algorithms understand."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Workspace:
     def __init__(self, root: Path, node_name: str) -> None:
         self.root = root.absolute()
         self.node_name = node_name
-        for folder in (self.root, self._runs, self._temporary):
+        for folder in (self.root, self._runs, self._temporary, self.incoming_folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
@@ -102,6 +103,15 @@ class Workspace:
     @property
     def _temporary(self) -> Path:
         return self.root / "tmp"
+
+    @property
+    def incoming_folder(self) -> Path:
+        """For what is being fetched and opened; on the same disk as the runs, so that it is moved and not copied."""
+        return self.root / "incoming"
+
+    def incoming(self, result_id: int, epoch: int) -> Path:
+        """Where an input lies until `prepare` moves it."""
+        return self.incoming_folder / f"{int(result_id)}-{int(epoch)}"
 
     def prepare(
         self,

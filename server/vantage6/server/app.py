@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,22 +20,29 @@ from vantage6.api.v1 import (
     task_pb2_grpc,
 )
 from vantage6.common.channel import KEEPALIVE_MS, MAX_MESSAGE
+from vantage6.common.errors import FailedPrecondition
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain.accounts import AccountRules
+from vantage6.server.domain.audit import AuditLog
 from vantage6.server.domain.bus import LocalBus, Resync
 from vantage6.server.domain.deadlines import Deadlines
 from vantage6.server.domain.dispatch import Dispatcher
 from vantage6.server.domain.events import EventHub
+from vantage6.server.domain.housekeeping import Housekeeping
 from vantage6.server.domain.parties import Hooks
 from vantage6.server.domain.payloads import PayloadDesk
+from vantage6.server.domain.recovery import RecoveryRules
 from vantage6.server.domain.reports import ReportDesk
 from vantage6.server.domain.results import fail_of_node
+from vantage6.server.domain.resync import resync
 from vantage6.server.domain.running import Runs
 from vantage6.server.domain.secrets import Passwords, Tokens, load_secret
 from vantage6.server.domain.throttle import Throttle
+from vantage6.server.interceptors.audit import Auditing
 from vantage6.server.interceptors.errors import errors
 from vantage6.server.interceptors.identity import identity
 from vantage6.server.interceptors.telemetry import telemetry
+from vantage6.server.mail import SmtpMailer
 from vantage6.server.rpc.delivery import DeliveryServicer
 from vantage6.server.rpc.events import EventServicer
 from vantage6.server.rpc.payloads import PayloadServicer
@@ -43,6 +51,7 @@ from vantage6.server.rpc.results import ResultServicer
 from vantage6.server.rpc.tasks import TaskServicer
 from vantage6.server.startup import prepare
 from vantage6.server.store.blobs import Blobs
+from vantage6.server.store.notify import PostgresBus
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Node, Payload
 
@@ -63,6 +72,10 @@ OPTIONS = (
 GRACE_SECONDS = 5.0
 
 
+class AddressTaken(FailedPrecondition):
+    """The port is another program's."""
+
+
 class Server:
     """A running server: `async with Server(config) as server: await server.run()`.
 
@@ -74,8 +87,8 @@ class Server:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.port = 0
         self.database = Database(config.database_url)
-        self.blobs = Blobs(str(config.blob_folder))
-        self.bus = LocalBus()
+        self.blobs = Blobs(config.blob_location)
+        self.bus: LocalBus | PostgresBus = PostgresBus(self.database) if self.database.shared else LocalBus()
         self.database.on_doubt = lambda: self.bus.publish(Resync())
         self.passwords = Passwords()
         throttle = Throttle()
@@ -85,19 +98,37 @@ class Server:
         self.dispatcher = Dispatcher(self.database, self.bus, self.accounts.issue_container_token)
         self.desk = ReportDesk(self.database, self.bus)
         self.deadlines = Deadlines(self.database, self.bus)
+        age = dt.timedelta(hours=config.upload_hours)
+        self.housekeeping = Housekeeping(self.database, self.blobs, upload_age=age, retention=config.retention)
         self._background: set[asyncio.Task[None]] = set()
         hooks = Hooks(self._node_leaving, self.dispatcher.cut_off, self._payloads_gone)
-        self._parts = Parts(self.database, self.accounts, self.passwords, throttle, hooks, {"database": self._ping})
+        self.audit = AuditLog(self.database)
+        self.recovery = _recovery(config, self.database, self.passwords)
+        self._parts = Parts(
+            self.database, self.accounts, self.passwords, throttle, hooks, {"database": self._ping},
+            self.recovery, self.audit,
+        )  # fmt: skip
 
     async def __aenter__(self) -> Self:
         await prepare(self._config, self.database, self.passwords)
-        async with self.database.write() as store:
-            await store.parties.all_offline()
+        if isinstance(self.bus, PostgresBus):
+            self._start_loop(self.bus.run())
+            await self.bus.connected.wait()
+        await resync(self.database, self.bus, [])
+        await self.audit.forget_old()
         self._start_loop(self.dispatcher.run())
         self._start_loop(self.desk.run())
         self._start_loop(self.deadlines.run())
+        self._start_loop(self.housekeeping.run())
+        self._start_loop(self.recovery.run())
         self._server = self._build()
-        self.port = self._server.add_insecure_port(self._config.address)
+        try:
+            self.port = self._server.add_insecure_port(self._config.address)
+        except RuntimeError as error:
+            raise AddressTaken(
+                f"{self._config.address} cannot be listened on: another program has the port, or the address is not "
+                "this machine's. Change 'address' in the configuration, or end that program"
+            ) from error
         await self._server.start()
         log.info("server_listening", address=self._config.address, port=self.port)
         return self
@@ -118,7 +149,7 @@ class Server:
         await self._server.wait_for_termination()
 
     def _build(self) -> grpc.aio.Server:
-        interceptors = [telemetry(), errors(), identity(self.accounts.identify)]
+        interceptors = [telemetry(), errors(), Auditing(self.audit.write), identity(self.accounts.identify)]
         server = grpc.aio.server(options=OPTIONS, interceptors=interceptors)
         register(server, self._parts)
         database, bus = self.database, self.bus
@@ -129,7 +160,7 @@ class Server:
         task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, self.blobs), server)
         result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
         event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, self.hub), server)
-        payloads = PayloadServicer(PayloadDesk(database, self.blobs))
+        payloads = PayloadServicer(PayloadDesk(database, self.blobs, self._config.collaboration_quota_bytes))
         payload_pb2_grpc.add_PayloadServiceServicer_to_server(payloads, server)
         return server
 
@@ -151,11 +182,18 @@ class Server:
             self._start_loop(self.blobs.delete(payload.id, payload.size))
 
 
-async def serve(config: ServerConfig) -> None:
+def _recovery(config: ServerConfig, database: Database, passwords: Passwords) -> RecoveryRules:
+    if config.mail is None:
+        return RecoveryRules(database, passwords)
+    return RecoveryRules(database, passwords, SmtpMailer(config.mail), reset_page=config.mail.reset_page)
+
+
+async def serve(config: ServerConfig, ready: Callable[[Server], None] = lambda _server: None) -> None:
     """Runs a server until SIGTERM or SIGINT."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with Server(config):
+    async with Server(config) as server:
+        ready(server)
         await stopping.wait()

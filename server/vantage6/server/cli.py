@@ -1,63 +1,41 @@
-"""`vserver`: starts the server."""
+"""`vserver`: the server administrator's command."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import rich_click as click
 
-import click
-import structlog
-import uvloop
-
+from vantage6.common import terminal
+from vantage6.common.commands import Commands, debug_option, json_option
 from vantage6.server import CONTRACT_VERSION, __version__
-from vantage6.server.config import ConfigError, load_config
-from vantage6.server.domain.secrets import WeakSecretError
-from vantage6.server.logs import set_up_logs
-from vantage6.server.store.migrate import SchemaUnknownError, expected_revision
+from vantage6.server.admin.database import check, migrate, shell
+from vantage6.server.admin.importing import import_file
+from vantage6.server.admin.listing import files, list_servers
+from vantage6.server.admin.new import new
+from vantage6.server.admin.starting import attach, start, stop
+from vantage6.server.store.migrate import expected_revision
 
-log = structlog.get_logger(__name__)
 
-
-@click.group()
-def main() -> None:
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@debug_option
+def main(*, debug: bool) -> None:
     """The central server: knows who takes part, hands out tasks, never computes and never sees the data."""
 
 
 @main.command(name="version")
-def show_version() -> None:
-    """Prints the versions of the server, the contract and the database schema."""
+@json_option
+def show_version(*, as_json: bool) -> None:
+    """Show the versions of the server, the contract and the database schema.
+
+    Example: vserver version
+    """
+    if as_json:
+        terminal.write_json({"server": __version__, "contract": CONTRACT_VERSION, "schema": expected_revision()})
+        return
     click.echo(f"vantage6-grpc {__version__}, contract {CONTRACT_VERSION}, schema {expected_revision()}")
 
 
-@main.command()
-@click.option(
-    "--config",
-    "path",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Configuration file (YAML).",
-)
-def start(path: Path) -> None:
-    """Starts the server and runs until it is told to stop (SIGTERM, Ctrl-C)."""
-    # Here and not above: `vserver version` should not wait for everything else to be imported.
-    from vantage6.server.app import serve  # noqa: PLC0415
-
-    try:
-        config = load_config(path)
-        set_up_logs(config.log_level)
-        log.info(
-            "starting",
-            name=config.name,
-            address=config.address,
-            version=__version__,
-            contract=CONTRACT_VERSION,
-            schema=expected_revision(),
-        )
-        uvloop.run(serve(config))
-    except (ConfigError, WeakSecretError, SchemaUnknownError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        log.info("stopped")
-
+for command in (new, start, stop, list_servers, files, attach, import_file, migrate, check, shell):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

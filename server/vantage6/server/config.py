@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from vantage6.common.contexts import Context, Kind, find
+from vantage6.common.settings import validate
 from vantage6.server.domain.secrets import Lifetimes
+from vantage6.server.mail import MailConfig
 
-LARGEST_FILE = 1024 * 1024
+URI_VARIABLE = "VANTAGE6_DB_URI"
 
 Address = Annotated[str, StringConstraints(pattern=r"^(unix:/.+|\[?[\w.:-]+\]?:\d{1,5})$")]
-
-
-class ConfigError(Exception):
-    """The file cannot be used; the text says which key and why."""
 
 
 class TokenConfig(BaseModel):
@@ -48,13 +47,22 @@ class ServerConfig(BaseModel):
     data_dir: Path = Path("data")
     # SQLAlchemy URL, of the drivers aiosqlite or asyncpg; a file in data_dir unless given.
     uri: str = ""
-    # Where payloads are kept that are too large for a row: a folder, in data_dir unless given.
-    blobs: Path | None = None
+    # Where payloads are kept that are too large for a row: a folder, in data_dir unless given, or a URL such as
+    # s3://bucket/prefix (with the credentials in the environment, as the AWS tools take them).
+    blobs: str = ""
+    # Bytes that one collaboration may have stored there, 0 for any number.
+    collaboration_quota_bytes: int = Field(0, ge=0)
+    # How long an upload may take, and a complete one wait for its task, before it is thrown away.
+    upload_hours: float = Field(24, gt=0, le=24 * 365)
+    # Days after a task's end at which its inputs, outputs and logs are deleted; the task stays. 0 keeps them.
+    results_retention_days: float = Field(0, ge=0, le=36500)
     jwt_secret_file: Path | None = None
     root_email: str = "root@localhost"
     # At the first start: holds root's password, or receives the generated one (instead of it being printed).
     root_password_file: Path | None = None
-    tokens: TokenConfig = TokenConfig()
+    tokens: TokenConfig = Field(default_factory=lambda: TokenConfig.model_validate({}))
+    # Without it nobody can ask for a new password by mail.
+    mail: MailConfig | None = None
     heartbeat_seconds: float = Field(5, gt=0, le=60)
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
@@ -70,8 +78,12 @@ class ServerConfig(BaseModel):
         return self.uri or f"sqlite+aiosqlite:///{self.data_dir / 'server.db'}"
 
     @property
-    def blob_folder(self) -> Path:
-        return self.blobs or self.data_dir / "blobs"
+    def blob_location(self) -> str:
+        return self.blobs or str(self.data_dir / "blobs")
+
+    @property
+    def retention(self) -> dt.timedelta | None:
+        return dt.timedelta(days=self.results_retention_days) if self.results_retention_days else None
 
     @property
     def secret_file(self) -> Path:
@@ -79,27 +91,27 @@ class ServerConfig(BaseModel):
 
 
 def load_config(path: Path) -> ServerConfig:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ConfigError(f"{path}: larger than {LARGEST_FILE} bytes")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(content, dict) or set(content) != {"application"} or not isinstance(content["application"], dict):
-        raise ConfigError(f"{path}: must hold one key, 'application', with the settings below it")
-    try:
-        config = ServerConfig.model_validate(content["application"])
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_reasons(error)}") from error
-    return _resolved(config, path.resolve().parent)
+    """Reads `prod` of a configuration file, or `application` when it has no `prod`."""
+    return load_context(find(Kind.SERVER, config=path))
 
 
-def _reasons(error: ValidationError) -> str:
-    """Without the values: one of them may be a secret, such as the database's password."""
-    return "; ".join(f"application.{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
+def load_context(context: Context) -> ServerConfig:
+    """The server's settings; what the file leaves open follows from where it is."""
+    config = validate(context.document, context.environment, ServerConfig)
+    changes: dict[str, object] = {}
+    if uri := os.environ.get(URI_VARIABLE):
+        changes["uri"] = uri
+    if not context.by_file and "data_dir" not in config.model_fields_set:
+        changes["data_dir"] = context.folders().data
+    return _resolved(config.model_copy(update=changes), context.path.resolve().parent)
 
 
 def _resolved(config: ServerConfig, folder: Path) -> ServerConfig:
-    names = ("data_dir", "blobs", "jwt_secret_file", "root_password_file")
-    paths = {name: folder / path for name in names if (path := getattr(config, name)) is not None}
+    names = ("data_dir", "jwt_secret_file", "root_password_file")
+    paths: dict[str, object] = {name: folder / path for name in names if (path := getattr(config, name)) is not None}
+    if config.blobs and "://" not in config.blobs:
+        paths["blobs"] = str(folder / config.blobs)
+    if config.mail is not None:
+        files = {name: folder / path for name in ("password_file", "ca_file") if (path := getattr(config.mail, name))}
+        paths["mail"] = config.mail.model_copy(update=files)
     return config.model_copy(update=paths)

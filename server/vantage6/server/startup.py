@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vantage6.common import background
 from vantage6.server.domain.bootstrap import bootstrap
 from vantage6.server.domain.secrets import new_secret
 from vantage6.server.store.migrate import upgrade
@@ -24,7 +25,9 @@ async def prepare(config: ServerConfig, database: Database, passwords: Passwords
     await upgrade(database.engine)
     given = _password_from(config.root_password_file)
     made = await bootstrap(database, passwords, root_email=config.root_email, root_password=given)
-    if made is not None:
+    if made is not None and background.awaited():
+        background.note(root_password=made)
+    elif made is not None:
         # On the terminal, not in the log: logs are kept, shipped and read by others.
         click.echo(f"First start: user 'root' was made, with the password\n\n    {made}\n\nIt is not shown again.")
 

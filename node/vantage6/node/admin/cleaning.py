@@ -12,7 +12,6 @@ from vantage6.common.commands import Code, Stop, json_option
 from vantage6.common.contexts import Context
 from vantage6.node import states
 from vantage6.node.admin.options import of_node, title
-from vantage6.node.app import seat
 from vantage6.node.config import NodeConfig, load_context
 from vantage6.node.journal import Journal
 from vantage6.node.workspace import Workspace
@@ -67,7 +66,7 @@ def _remove(workspace: Workspace, run_ids: list[str]) -> tuple[list[str], dict[s
 
 
 def used_run_ids(config: NodeConfig) -> set[str]:
-    """Of runs that the journal knows as unfinished; a node that runs may begin one at any moment, so it is asked."""
+    """Of runs that the journal knows as unfinished."""
     path = config.data_dir / "journal.sqlite"
     if not path.exists():
         return set()
@@ -81,10 +80,6 @@ def used_run_ids(config: NodeConfig) -> set[str]:
         return {str(entry.assignment.run_id) for entry in entries if entry.state not in states.FINAL}
 
     return asyncio.run(read())
-
-
-def running(config: NodeConfig) -> bool:
-    return seat(config).holder() is not None
 
 
 def _size(folder: Path) -> int:

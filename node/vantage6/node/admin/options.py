@@ -35,9 +35,7 @@ class Which:
 
     def environments(self) -> list[Known]:
         """The environments of one configuration file; raises ConfigError if there is none that can be used."""
-        chosen = every(
-            Kind.NODE, name=self.name, config=self.config, environment=self.environment, scope=self.scope
-        )
+        chosen = every(Kind.NODE, name=self.name, config=self.config, environment=self.environment, scope=self.scope)
         return [(context, load_context(context)) for context in chosen]
 
     def all_known(self) -> list[Known]:

@@ -11,10 +11,10 @@ from vantage6.common import background, terminal
 from vantage6.common.commands import Code, Stop, code_of, same_again
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
+from vantage6.common.findings import Finding
 from vantage6.node.admin.options import Which, of_node, of_which, title
 from vantage6.node.app import seat, versions
 from vantage6.node.config import NodeConfig, load_context
-from vantage6.node.findings import Finding
 from vantage6.node.logs import set_up_logs
 
 READY_SECONDS = 60.0
@@ -26,7 +26,7 @@ STOP_SECONDS = 30.0
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C; for service managers.")
 @click.option("--attach", is_flag=True, help="Show the node's log afterwards; Ctrl-C leaves the node running.")
 @click.option("--check/--no-check", default=True, help="Look first whether everything that the node needs is there.")
-@click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds to wait for it to be online.")
+@click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds until it must be online.")
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
 @click.option("--verbose", is_flag=True, help="Log more.")
 def start(
@@ -170,7 +170,7 @@ def halt(context: Context, config: NodeConfig) -> bool:
 
 @click.command()
 @of_node
-@click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds to wait for it to be online.")
+@click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds until it must be online.")
 def restart(context: Context, *, seconds: float) -> None:
     """Stop a node if it runs, and start it.
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 from collections.abc import AsyncIterator
+from typing import BinaryIO, cast
 
 import grpc
 import structlog
@@ -13,6 +16,7 @@ from vantage6.api.v1.event_pb2 import Event, WatchRequest
 from vantage6.api.v1.event_pb2_grpc import EventServiceStub
 from vantage6.api.v1.result_pb2 import GetResultRequest, Result
 from vantage6.api.v1.result_pb2_grpc import ResultServiceStub
+from vantage6.common.chunks import CHUNK
 from vantage6.common.errors import OutOfRange, Unavailable, Vantage6Error, from_rpc_error
 from vantage6.node import states
 from vantage6.node.proxy.directory import Directory
@@ -62,7 +66,8 @@ class Results:
         try:
             async for event in call:
                 if (result_id := self._finished(event)) is not None:
-                    yield await self._fetch(result_id)
+                    async for part in self._fetch(result_id):
+                        yield part
                     self._seen.add(result_id)
                 self._after = event.id or self._after
                 if event.WhichOneof("kind") == "task" and event.task.task_id == self._task_id and event.task.complete:
@@ -79,7 +84,7 @@ class Results:
             return None
         return None if result.result_id in self._seen else result.result_id
 
-    async def _fetch(self, result_id: int) -> SubtaskResult:
+    async def _fetch(self, result_id: int) -> AsyncIterator[SubtaskResult]:
         request = GetResultRequest(id=result_id)
         result = await reached(lambda: self._results.GetResult(request, metadata=self._run.metadata))
         answer = SubtaskResult(
@@ -90,20 +95,31 @@ class Results:
             reason=result.reason,
             message=result.message,
         )
-        if result.state == states.COMPLETED:
-            try:
-                answer.output = await self._open(result)
-            except Vantage6Error as error:
-                # One site's broken output is that site's failure, and never data.
-                log.warning("output_not_opened", result_id=result.id, reason=error.reason, message=error.message)
-                answer.state, answer.reason, answer.message = states.FAILED, error.reason, error.message
-        return answer
+        # Opened to its end before the container sees a byte; in memory while it is small.
+        with tempfile.SpooledTemporaryFile(max_size=CHUNK, dir=str(self._run.spool_folder)) as file:
+            if result.state == states.COMPLETED:
+                try:
+                    await self._open(result, cast("BinaryIO", file))
+                except Vantage6Error as error:
+                    # One site's broken output is that site's failure, and never data.
+                    log.warning("output_not_opened", result_id=result.id, reason=error.reason, message=error.message)
+                    answer.state, answer.reason, answer.message = states.FAILED, error.reason, error.message
+                    file.truncate(0)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            while True:
+                answer.output = await asyncio.to_thread(file.read, CHUNK)
+                answer.more = file.tell() < size
+                yield answer
+                if not answer.more:
+                    return
+                answer = SubtaskResult(result_id=result.id)
 
-    async def _open(self, result: Result) -> bytes:
+    async def _open(self, result: Result, file: BinaryIO) -> None:
         run = self._run
-        data = await run.payloads.fetch(result.output_content, run.content_limit, run.assignment.container_token)
-        key = None
+        by = None
         if run.sealer.encrypted:
             member = (await self._directory.find([result.organization_id]))[result.organization_id]
-            key = run.sealer.key_of(member.id, member.name, member.public_key)
-        return await asyncio.to_thread(run.sealer.open_output, self._task_key, result.organization_id, key, data)
+            by = run.sealer.sender(member.id, member.name, member.public_key)
+        into = run.sealer.incoming_output(self._task_key, result.organization_id, by, file, run.content_limit)
+        await run.payloads.fetch(result.output_content, into, run.assignment.container_token)

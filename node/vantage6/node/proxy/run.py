@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 
@@ -26,6 +27,10 @@ class ProxiedRun:
     # Largest content of another site that is taken in.
     content_limit: int
     share_logs: bool
+    # Where the run's output is collected.
+    output_path: Path
+    # For what is on its way through, on the site's own disk.
+    spool_folder: Path
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

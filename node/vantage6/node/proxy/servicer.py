@@ -21,15 +21,17 @@ from vantage6.api.v1.algorithm_pb2 import (
     SubtaskResult,
     WriteLogRequest,
     WriteLogResponse,
+    WriteOutputRequest,
     WriteOutputResponse,
 )
 from vantage6.api.v1.algorithm_pb2_grpc import AlgorithmServiceServicer
 from vantage6.api.v1.delivery_pb2 import LogLines, NodeMessage, Progress
 from vantage6.api.v1.event_pb2 import ProgressKind
 from vantage6.common.envelope import Purpose
-from vantage6.common.errors import Unavailable, Unimplemented
+from vantage6.common.errors import Unavailable
 from vantage6.node.proxy.directory import Directory
 from vantage6.node.proxy.guard import Context, answering, streaming
+from vantage6.node.proxy.output import Output
 from vantage6.node.proxy.results import Results
 from vantage6.node.proxy.run import ProxiedRun
 from vantage6.node.proxy.subtasks import Subtasks
@@ -50,6 +52,7 @@ class Servicer(AlgorithmServiceServicer):
         self._directory = Directory(run)
         self._subtasks = Subtasks(run, self._directory)
         self._brake = _Brake(PER_SECOND)
+        self._output = Output(run.output_path, run.content_limit)
         self._sequence = 0
 
     @answering
@@ -123,8 +126,11 @@ class Servicer(AlgorithmServiceServicer):
         return WriteLogResponse()
 
     @answering
-    async def WriteOutput(self, request: object, context: Context) -> WriteOutputResponse:
-        raise Unimplemented("write the output to OUTPUT_FILE")
+    async def WriteOutput(
+        self, request_iterator: AsyncIterator[WriteOutputRequest], context: Context
+    ) -> WriteOutputResponse:
+        await self._output.write(message.chunk async for message in request_iterator)
+        return WriteOutputResponse()
 
 
 class _Brake:

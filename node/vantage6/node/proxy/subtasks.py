@@ -20,6 +20,7 @@ from vantage6.api.v1.task_pb2 import (
 from vantage6.api.v1.task_pb2_grpc import TaskServiceStub
 from vantage6.common.chunks import INLINE_LIMIT, sha256
 from vantage6.common.errors import AlreadyExists, InvalidArgument, NotFound, from_rpc_error
+from vantage6.common.keys import PublicKey
 from vantage6.node.payloads import Memory
 from vantage6.node.proxy.directory import Directory
 from vantage6.node.proxy.run import ProxiedRun
@@ -74,20 +75,22 @@ class Subtasks:
     async def _create(self, request: CreateSubtaskRequest, inputs: dict[int, bytes], key: str) -> Subtask:
         members = await self._directory.find(inputs)
         # Every key is checked before anything leaves: a changed one stops the whole subtask.
-        sealed = await asyncio.to_thread(self._seal_all, inputs, members, key)
-        organizations = [await self._organization(id_, data) for id_, data in sealed.items()]
+        keys = await asyncio.to_thread(self._keys_of, members)
+        organizations = [await self._organization(id_, data, keys.get(id_), key) for id_, data in inputs.items()]
         task = await self._send(self._task_request(request, organizations, key))
         self._keys[task.id] = key
         return Subtask(id=task.id, key=key, organization_ids=list(inputs))
 
-    def _seal_all(self, inputs: dict[int, bytes], members: dict[int, Organization], key: str) -> dict[int, bytes]:
+    def _keys_of(self, members: dict[int, Organization]) -> dict[int, PublicKey]:
         sealer = self._run.sealer
         if not sealer.encrypted:
-            return inputs
-        keys = {id_: sealer.key_of(id_, members[id_].name, members[id_].public_key) for id_ in inputs}
-        return {id_: sealer.seal_input(key, id_, keys[id_], data) for id_, data in inputs.items()}
+            return {}
+        return {id_: sealer.key_of(id_, member.name, member.public_key) for id_, member in members.items()}
 
-    async def _organization(self, id_: int, data: bytes) -> TaskOrganization:
+    async def _organization(self, id_: int, data: bytes, to: PublicKey | None, key: str) -> TaskOrganization:
+        """One at a time: of many large inputs only one is there twice, plain and sealed."""
+        if to is not None:
+            data = await asyncio.to_thread(self._run.sealer.seal_input, key, id_, to, data)
         if len(data) <= INLINE_LIMIT:
             return TaskOrganization(id=id_, input=data)
         run = self._run.assignment

@@ -56,6 +56,20 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Forward:
+    """A database server of the site: what the run connects to, and the socket where the node passes it on.
+
+    `address` is one of the run's own loopback. Only a runtime that gives a run a network listens there (isolation
+    `network`); in others the run uses the socket.
+    """
+
+    host: str
+    port: int
+    address: str
+    socket: str  # As the run sees it.
+
+
+@dataclass(frozen=True)
 class Limits:
     """What one run may use. A run that has none of these takes the whole machine with it."""
 
@@ -82,6 +96,7 @@ class RunSpec:
     limits: Limits = field(default_factory=Limits)
     command: tuple[str, ...] | None = None  # Arguments for the image's own entry point.
     groups: tuple[int, ...] = ()  # Groups of this machine that may read the mounted databases.
+    forwards: tuple[Forward, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,27 +116,33 @@ class Runtime(Protocol):
     @property
     def name(self) -> str:
         """As in the configuration: docker, sandbox, null, …"""
+        ...
 
     async def pull(self, image: str, progress: Progress | None = None) -> str:
         """Makes the image ready to start and gives its digest; raises `ImageMissing`."""
+        ...
 
     async def start(self, spec: RunSpec) -> Handle:
         """Starts the run, once per `spec.key`; raises `ImageMissing` or `RunRefused`. Does not fetch the image."""
+        ...
 
     async def wait(self, handle: Handle) -> Exit:
         """Returns when the run has ended, and ends it itself when its wall clock limit is over.
 
         Cancelling the wait leaves the run alone. It can be called again, also after the end.
         """
+        ...
 
     def logs(self, handle: Handle) -> AsyncIterator[bytes]:
         """Standard output and error, from the start and onwards until the run ends."""
+        ...
 
     async def stop(self, handle: Handle, grace: float) -> None:
         """Asks the run to end (SIGTERM), ends it after `grace` seconds; nothing happens when it has ended."""
 
     async def recover(self) -> dict[str, Handle]:
         """Runs of this node that exist, ended or not, by the `key` of their spec."""
+        ...
 
     async def remove(self, handle: Handle) -> None:
         """Ends the run if need be and forgets it; nothing happens when it is gone."""

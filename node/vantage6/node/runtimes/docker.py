@@ -34,7 +34,9 @@ from vantage6.node.runtimes.docker_events import Endings
 from vantage6.node.runtimes.docker_images import Credentials, ImageStore
 from vantage6.node.runtimes.docker_logs import follow
 from vantage6.node.runtimes.docker_paths import HostPaths
-from vantage6.node.runtimes.isolation import USER, hardening
+from vantage6.node.runtimes.hardening import Hardening
+from vantage6.node.runtimes.isolation import NONE, hardening
+from vantage6.node.runtimes.private_network import PROXY_PORT, PrivateNetwork, relay_name, remove_relay
 from vantage6.node.runtimes.registry import text_option
 
 if TYPE_CHECKING:
@@ -69,8 +71,12 @@ class DockerRuntime:
         base_url: str | None = None,
         pull: str = "newer",
         registries: Mapping[str, Credentials] | None = None,
+        hardness: Hardening | None = None,
+        private: PrivateNetwork | None = None,
     ) -> None:
         self._node = node_name
+        self._hardness = hardness or Hardening()
+        self._private = private
         self._base_url = base_url
         self._pull_when = pull
         self._registries = registries or {}
@@ -134,20 +140,26 @@ class DockerRuntime:
         labels = [f"{TYPE}=algorithm", f"{NODE}={self._node}"]
         found = await self._call(lambda: client.api.containers(all=True, filters={"label": labels}))
         handles = {}
+        names = set()
         for container in found:
             if container["State"] == "created":
                 await self.remove(Handle(container["Id"]))
             else:
                 handles[container["Labels"][KEY]] = Handle(container["Id"])
+                names |= {relay_name(name.removeprefix("/")) for name in container["Names"]}
+        await self._call(lambda: _remove_relays(client, self._node, keep=names))
         return handles
 
     async def remove(self, handle: Handle) -> None:
         """With its unnamed volumes; an image may ask for some."""
         client = await self._connected()
         try:
+            name = (await self._facts(handle))["Name"].removeprefix("/") if self._private else ""
             await self._call(lambda: client.api.remove_container(handle, force=True, v=True))
         except RunMissing:
             return
+        if name:
+            await self._call(lambda: remove_relay(client, name))
 
     async def close(self) -> None:
         """Ends connections and threads; containers go on."""
@@ -208,26 +220,47 @@ class DockerRuntime:
             unwatch()
 
     def _start(self, client: DockerClient, spec: RunSpec) -> Handle:
+        name = f"vantage6-{re.sub(r'[^A-Za-z0-9_.-]', '-', spec.key)}"
+        if self._private is None:
+            return self._create(client, spec, name, NONE)
+        try:
+            return self._started(client, spec, name)
+        except NotFound:
+            pass  # The usual case: it is the first start with this key.
+        relay = self._private.start_relay(client, spec, name, self._paths.on_host)
+        try:
+            return self._create(client, spec, name, f"container:{relay}")
+        except BaseException:
+            remove_relay(client, name)
+            raise
+
+    def _create(self, client: DockerClient, spec: RunSpec, name: str, network: str) -> Handle:
         labels = {**spec.labels, TYPE: "algorithm", NODE: self._node, KEY: spec.key}
         labels[LOG_BYTES] = str(spec.limits.log_bytes)
         if spec.limits.seconds is not None:
             labels[SECONDS] = str(spec.limits.seconds)
-        name = f"vantage6-{re.sub(r'[^A-Za-z0-9_.-]', '-', spec.key)}"
-        config = client.api.create_host_config(**hardening(spec, self._paths.on_host))
+        environment, hostname = dict(spec.environment), "algorithm" if network == NONE else None
+        if network != NONE:
+            environment["PROXY_ADDRESS"] = f"127.0.0.1:{PROXY_PORT}"
+        config = client.api.create_host_config(**hardening(spec, self._paths.on_host, self._hardness, network))
         try:
             made = client.api.create_container(
-                spec.image, list(spec.command) if spec.command is not None else None, name=name, user=USER,
-                labels=labels, environment=dict(spec.environment), host_config=config, hostname="algorithm",
-                healthcheck={"test": ["NONE"]},
+                spec.image, list(spec.command) if spec.command is not None else None, name=name,
+                user=self._hardness.user, labels=labels, environment=environment, host_config=config,
+                hostname=hostname, healthcheck={"test": ["NONE"]},
             )  # fmt: skip
         except APIError as error:
             if error.status_code != requests.codes.conflict:
                 raise
-            facts = cast("Facts", client.api.inspect_container(name))
-            if {NODE: self._node, KEY: spec.key}.items() - facts["Config"]["Labels"].items():
-                raise RunRefused("a container of something else has this run's name", key=spec.key) from error
-            made = facts
+            return self._started(client, spec, name)
         return self._run_once(client, Handle(made["Id"]))
+
+    def _started(self, client: DockerClient, spec: RunSpec, name: str) -> Handle:
+        """The container that an earlier start with this key made."""
+        facts = cast("Facts", client.api.inspect_container(name))
+        if {NODE: self._node, KEY: spec.key}.items() - facts["Config"]["Labels"].items():
+            raise RunRefused("a container of something else has this run's name", key=spec.key)
+        return self._run_once(client, Handle(facts["Id"]))
 
     @staticmethod
     def _run_once(client: DockerClient, handle: Handle) -> Handle:
@@ -307,11 +340,28 @@ def _kill(client: DockerClient, handle: Handle) -> None:
         log.debug("it had ended by itself")
 
 
+def _remove_relays(client: DockerClient, node: str, keep: set[str]) -> None:
+    """Relays of this node whose runs are gone."""
+    labels = [f"{TYPE}=relay", f"{NODE}={node}"]
+    for container in client.api.containers(all=True, filters={"label": labels}):
+        if not keep.intersection(name.removeprefix("/") for name in container["Names"]):
+            client.api.remove_container(container["Id"], force=True, v=True)
+
+
 def from_options(options: Mapping[str, object]) -> DockerRuntime:
-    """Options: `base_url`, `pull`, `registries`; see `ImageStore` for the last two."""
+    """Options: `base_url`; `pull`, `registries` (see `ImageStore`); `hardening` (see there); `isolation`: socket or
+    network, and for the latter `relay_image` (any with Python in it) and `subnet`."""
     pull = text_option(options, "pull", "newer")
     if pull not in {"newer", "missing", "always", "never"}:
         raise RuntimeUnknown(f"option pull is newer, missing, always or never, not {pull!r}", field="pull")
-    base_url = options.get("base_url")
+    isolation = text_option(options, "isolation", "socket")
+    if isolation not in {"socket", "network"}:
+        raise RuntimeUnknown(f"option isolation is socket or network, not {isolation!r}", field="isolation")
+    node, base_url = text_option(options, "node_name"), options.get("base_url")
+    private = None
+    if isolation == "network":
+        image, subnet = text_option(options, "relay_image", "vantage6/python:dev"), text_option(options, "subnet", "")
+        private = PrivateNetwork(node, image, lambda kind: {TYPE: kind, NODE: node}, subnet)
     registries = cast("Mapping[str, Credentials]", options.get("registries") or {})
-    return DockerRuntime(text_option(options, "node_name"), str(base_url) if base_url else None, pull, registries)
+    hardness = Hardening.model_validate(options.get("hardening") or {})
+    return DockerRuntime(node, str(base_url) if base_url else None, pull, registries, hardness, private)

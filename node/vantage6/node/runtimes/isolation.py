@@ -1,7 +1,8 @@
-"""Isolation `socket` of a Docker container: what a run may do and see. One place, to be read in one piece.
+"""Isolation of a Docker container: what a run may do and see. One place, to be read in one piece.
 
-There is no network at all, so there is nothing to scan, to resolve or to route; the one way out is the Unix socket
-that is mounted. A read-only mount does not keep a process from connecting to a socket in it.
+In isolation `socket` there is no network at all, so there is nothing to scan, to resolve or to route; the one way out
+is the Unix socket that is mounted. A read-only mount does not keep a process from connecting to a socket in it.
+Isolation `network` is the same with the network of the run's relay (private_network.py).
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, TypedDict
 
-from docker.types import LogConfig, Mount, Ulimit
+from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
-from vantage6.node.runtimes.base import MIB, NOBODY
+from vantage6.node.runtimes.base import MIB
+from vantage6.node.runtimes.hardening import UNPRIVILEGED, Hardening
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 
     from vantage6.node.runtimes.base import Limits, RunSpec
 
-USER = f"{NOBODY}:{NOBODY}"
+USER = UNPRIVILEGED
+NONE = "none"
 
 
-class Hardening(TypedDict):
+class Restrictions(TypedDict):
     """Arguments of the SDK's `create_host_config`."""
 
     network_mode: str
@@ -42,17 +45,25 @@ class Hardening(TypedDict):
     restart_policy: dict[str, str]
     group_add: list[str]
     mounts: list[Mount]
+    cap_add: list[str] | None
+    runtime: str | None
+    device_requests: list[DeviceRequest] | None
 
 
-def hardening(spec: RunSpec, on_host: Callable[[Path], Path]) -> Hardening:
+def hardening(
+    spec: RunSpec, on_host: Callable[[Path], Path], site: Hardening | None = None, network: str = NONE
+) -> Restrictions:
     """All restrictions of one run; `on_host` turns a path of this process into one of the engine's machine."""
-    limits = spec.limits
+    limits, site = spec.limits, site or Hardening()
     return {
-        "network_mode": "none",
-        "read_only": True,
+        "network_mode": network,
+        "read_only": site.read_only,
         "privileged": False,
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],  # Nothing about seccomp: the engine's default profile applies.
+        "cap_add": list(site.capabilities) or None,
+        "security_opt": site.security_options(),
+        "runtime": site.oci_runtime or None,
+        "device_requests": _devices(site.gpus),
         "ipc_mode": "private",
         "pids_limit": limits.pids,
         "mem_limit": limits.memory_bytes,
@@ -77,3 +88,11 @@ def hardening(spec: RunSpec, on_host: Callable[[Path], Path]) -> Hardening:
 def _ulimits(limits: Limits) -> list[Ulimit]:
     values = {"nofile": limits.open_files, "fsize": limits.output_bytes, "core": 0}
     return [Ulimit(name=name, soft=value, hard=value) for name, value in values.items()]
+
+
+def _devices(gpus: str) -> list[DeviceRequest] | None:
+    if not gpus:
+        return None
+    if gpus == "all" or gpus.isdigit():
+        return [DeviceRequest(count=-1 if gpus == "all" else int(gpus), capabilities=[["gpu"]])]
+    return [DeviceRequest(device_ids=gpus.split(","), capabilities=[["gpu"]])]

@@ -6,9 +6,17 @@ import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vantage6.common.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated
+from vantage6.common.errors import (
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    SecondFactorRequired,
+    Unauthenticated,
+)
+from vantage6.server.domain.audit import about
 from vantage6.server.domain.caller import Caller, ContainerCaller, NodeCaller, Resource, UserCaller
 from vantage6.server.domain.permissions import missing, require_user, rules_of
+from vantage6.server.domain.second_factor import CodeBook
 from vantage6.server.domain.secrets import Passwords, Tokens, hash_token, now
 from vantage6.server.domain.states import OPEN
 from vantage6.server.store.tables import Node, Result, Session, Task, User
@@ -38,10 +46,11 @@ class AccountRules:
         self._tokens = tokens
         self._passwords = passwords
         self._throttle = throttle
+        self.codes = CodeBook(tokens)
 
     # --- log-in
 
-    async def login_user(self, username: str, password: str, peer: str) -> Login:
+    async def login_user(self, username: str, password: str, peer: str, code: str = "") -> Login:
         """The same answer and the same work for an unknown name and a wrong password."""
         account = f"user:{username.lower()}"
         self._throttle.check(account, peer)
@@ -49,16 +58,25 @@ class AccountRules:
         self._throttle.failed(account, peer)
         async with self._database.read() as store:
             user = await store.accounts.user_by_name(username)
+        about(f"user:{user.id}" if user else "")
         good = await self._passwords.check(password, user.password_hash if user else None)
         if user is None or not good:
             raise Unauthenticated(WRONG)
-        self._throttle.succeeded(account, peer)
         async with self._database.write() as store:
             known = await store.accounts.user(user.id)
             if known is None or known.password_hash != user.password_hash:
                 raise Unauthenticated(WRONG)
+            factor = await store.security.second_factor(user.id)
+            if factor is not None and factor.confirmed:
+                if not code:
+                    self._throttle.undone(account, peer)
+                    raise SecondFactorRequired("mfa_code: is required, as well as the password.", field="mfa_code")
+                if not await self.codes.accepts(store, factor, code):
+                    raise Unauthenticated(WRONG)
             known.last_seen, known.ip = now(), peer
-            return await self._open(store, known, peer)
+            login = await self._open(store, known, peer)
+        self._throttle.succeeded(account, peer)
+        return login
 
     async def login_node(self, api_key: str, peer: str) -> Login:
         self._throttle.check("", peer)
@@ -66,6 +84,7 @@ class AccountRules:
             # Found by the hash of 256 random bits: how long a look-up takes tells nothing about them.
             node = await store.parties.node_by_api_key(hash_token(api_key)) if api_key else None
             if node is not None:
+                about(f"node:{node.id}")
                 node.ip = peer
                 return await self._open(store, node, peer)
         self._throttle.failed("", peer)
@@ -105,6 +124,7 @@ class AccountRules:
     async def refresh(self, token: str, peer: str) -> Login:
         """Each refresh token is good once; a second use means that somebody has a copy, so both lose the session."""
         claims = self._tokens.read(token, "refresh")
+        about(str(claims["sub"]))
         async with self._database.write() as store:
             session = await store.accounts.session(claims["sid"], locked=True)
             login = None if session is None else await self._rotate(store, session, token, peer)

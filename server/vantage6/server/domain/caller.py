@@ -25,6 +25,7 @@ class Resource(enum.StrEnum):
     TASK = "task"
     RESULT = "result"
     EVENT = "event"
+    AUDIT = "audit"
 
 
 class Operation(enum.StrEnum):

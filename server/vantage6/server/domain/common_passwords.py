@@ -1,4 +1,4 @@
-"""Passwords that are guessed first: 16,000 of at least eight characters, from the lists of zxcvbn (MIT) and Django (BSD)."""
+"""Passwords that are guessed first: 16,000 of at least eight characters, from the lists of zxcvbn and Django."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from vantage6.api.v1 import delivery_pb2
+from vantage6.common.errors import PermissionDenied
 from vantage6.common.faults import point
 from vantage6.server.domain.assignments import assignment_messages
 from vantage6.server.domain.bus import Bus, Connected, CutOff, Resync, Signal, Stop, Wake
@@ -41,6 +42,7 @@ class Dispatcher:
         self._awake: set[Address] = set()
         self._in_doubt = False
         self._something = asyncio.Event()
+        self._idle = asyncio.Event()
         bus.subscribe(self._on_signal)
 
     def is_online(self, address: Address) -> bool:
@@ -58,7 +60,15 @@ class Dispatcher:
                 link.drop("the node was deleted or its API key changed")
         elif isinstance(signal, Resync):
             self._in_doubt = True
-            self._something.set()
+            self._rouse()
+
+    def _rouse(self) -> None:
+        self._idle.clear()
+        self._something.set()
+
+    async def idle(self) -> None:
+        """Waits until everything that can be handed out now is handed out."""
+        await self._idle.wait()
 
     def _supersede(self, address: Address, newest: int) -> None:
         if (link := self._links.get(address)) and link.connection < newest:
@@ -68,7 +78,7 @@ class Dispatcher:
     def _wake(self, address: Address) -> None:
         if address in self._links:
             self._awake.add(address)
-            self._something.set()
+            self._rouse()
 
     def _stop(self, stop: Stop) -> None:
         link = self._links.get((stop.organization_id, stop.collaboration_id))
@@ -157,6 +167,8 @@ class Dispatcher:
 
     async def run(self) -> None:
         while True:
+            if not self._something.is_set():
+                self._idle.set()
             await self._something.wait()
             self._something.clear()
             if self._in_doubt:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 from vantage6.common.envelope import looks_sealed
 from vantage6.common.errors import (
@@ -15,6 +17,7 @@ from vantage6.common.errors import (
     NotSealed,
     OutOfRange,
     PermissionDenied,
+    ResourceExhausted,
 )
 from vantage6.server.domain import permissions
 from vantage6.server.domain.caller import (
@@ -37,10 +40,30 @@ HEAD = 4096
 """Bytes that tell whether content is sealed."""
 
 
+SAVED_EVERY = 64 * 1024 * 1024
+"""Bytes after which the database hears how far an upload is; after a crash of the server so many come again."""
+
+
+@dataclass
+class _Upload:
+    """One stream of an upload; `received` is what is stored, which the row learns now and then."""
+
+    payload: Payload
+    digest: hashlib._Hash | None
+    buffer: bytearray = field(default_factory=bytearray)
+    received: int = 0
+
+    def __post_init__(self) -> None:
+        self.received = self.payload.received
+
+
 class PayloadDesk:
-    def __init__(self, database: Database, blobs: Blobs) -> None:
+    """`quota`: bytes that a collaboration may have stored or announced, 0 for any number."""
+
+    def __init__(self, database: Database, blobs: Blobs, quota: int = 0) -> None:
         self._database = database
         self._blobs = blobs
+        self._quota = quota
 
     async def announce(
         self, caller: Caller, collaboration_id: int, size: int, sha256: bytes, result_id: int, key: str
@@ -60,6 +83,7 @@ class PayloadDesk:
                 if (known.size, known.sha256) != (size, sha256):
                     raise FailedPrecondition("idempotency_key: it was used for another payload; choose a new one")
                 return known
+            await self._require_room(store, collaboration_id, size)
             payload = Payload(
                 id=secrets.token_urlsafe(18),
                 collaboration_id=collaboration_id,
@@ -73,6 +97,18 @@ class PayloadDesk:
             store.payloads.add(payload)
         return payload
 
+    async def _require_room(self, store: Store, collaboration_id: int, size: int) -> None:
+        if not self._quota:
+            return
+        used = await store.payloads.used(collaboration_id)
+        if used + size > self._quota:
+            raise ResourceExhausted(
+                f"collaboration {collaboration_id} has {used} of {self._quota} bytes in use, and {size} more do not fit: "
+                "delete tasks that are no longer needed, or ask the server's administrator for a larger quota",
+                used=used,
+                quota=self._quota,
+            )
+
     async def append(self, caller: Caller, payload_id: str, offset: int, pieces: AsyncIterator[bytes]) -> Payload:
         """Stores pieces from `offset` on; whole parts stay stored if the stream breaks off."""
         payload = await self._own(caller, payload_id)
@@ -80,26 +116,35 @@ class PayloadDesk:
             raise FailedPrecondition("the upload is complete")
         if offset != payload.received:
             raise OutOfRange(f"offset: go on at {payload.received}", received=payload.received)
-        digest = hashlib.sha256() if offset == 0 else None
-        buffer = bytearray()
-        async for piece in pieces:
-            buffer += piece
-            if digest:
-                digest.update(piece)
-            if payload.received + len(buffer) > payload.size:
-                raise InvalidArgument(f"more than the announced {payload.size} bytes", field="size")
-            while len(buffer) >= PART:
-                await self._store_part(payload, bytes(buffer[:PART]))
-                del buffer[:PART]
-        if buffer and payload.received + len(buffer) == payload.size:
-            await self._store_part(payload, bytes(buffer))
+        upload = _Upload(payload, hashlib.sha256() if offset == 0 else None)
+        try:
+            async for piece in pieces:
+                async for received in self._store(upload, piece):
+                    if received - payload.received >= SAVED_EVERY:
+                        await self._update(payload, received=received)
+        finally:
+            # Also when the line broke: whole parts need not come again.
+            if upload.received > payload.received:
+                await asyncio.shield(self._update(payload, received=upload.received))
         if payload.received == payload.size:
-            await self._complete(payload, digest.digest() if digest else None)
+            await self._complete(payload, upload.digest.digest() if upload.digest else None)
         return payload
 
-    async def _store_part(self, payload: Payload, data: bytes) -> None:
-        await self._blobs.write_part(payload.id, payload.received // PART, data)
-        await self._update(payload, received=payload.received + len(data))
+    async def _store(self, upload: _Upload, piece: bytes) -> AsyncIterator[int]:
+        """Stores the parts that a piece completes; yields how much is stored after each."""
+        upload.buffer += piece
+        total = upload.received + len(upload.buffer)
+        if total > upload.payload.size:
+            raise InvalidArgument(f"more than the announced {upload.payload.size} bytes", field="size")
+        if upload.digest:
+            await asyncio.to_thread(upload.digest.update, piece)
+        while len(upload.buffer) >= PART or (upload.buffer and total == upload.payload.size):
+            with memoryview(upload.buffer) as view:
+                part = bytes(view[:PART])
+            del upload.buffer[:PART]
+            await self._blobs.write_part(upload.payload.id, upload.received // PART, part)
+            upload.received += len(part)
+            yield upload.received
 
     async def _complete(self, payload: Payload, digest: bytes | None) -> None:
         if (digest or await self._blobs.digest(payload.id, payload.size)) != payload.sha256:

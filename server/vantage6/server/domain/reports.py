@@ -77,6 +77,12 @@ class ReportDesk:
             while len(items) < BATCH and not self._queue.empty():
                 items.append(self._queue.get_nowait())
             await self._accept_or_drop(items)
+            for _ in items:
+                self._queue.task_done()
+
+    async def idle(self) -> None:
+        """Waits until all that was submitted is accepted, refused or given up."""
+        await self._queue.join()
 
     async def _accept_or_drop(self, items: list[Item]) -> None:
         try:

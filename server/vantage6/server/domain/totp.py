@@ -43,4 +43,5 @@ def base32(secret: bytes) -> str:
 def provisioning_uri(secret: bytes, issuer: str, account: str) -> str:
     """What a QR code holds."""
     label = f"{quote(issuer, safe='')}:{quote(account, safe='')}"
-    return f"otpauth://totp/{label}?secret={base32(secret)}&issuer={quote(issuer, safe='')}&digits={DIGITS}&period={SECONDS}"
+    numbers = f"digits={DIGITS}&period={SECONDS}"
+    return f"otpauth://totp/{label}?secret={base32(secret)}&issuer={quote(issuer, safe='')}&{numbers}"

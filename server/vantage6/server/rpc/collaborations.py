@@ -40,6 +40,8 @@ class CollaborationServicer(collaboration_pb2_grpc.CollaborationServiceServicer)
             yield message
 
     async def CreateCollaboration(self, request: pb.CreateCollaborationRequest, context: Context) -> pb.Collaboration:
+        # Not 201, as other creating calls: programs for 1.x want it so.
+        await context.send_initial_metadata((("x-http-code", "200"),))
         made = await self._collaborations.create(
             current_call().caller,
             request.name,

@@ -13,7 +13,8 @@ from vantage6.common.errors import ContractVersionUnknown, InvalidArgument, Perm
 from vantage6.server import CONTRACT_VERSION, __version__
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.caller import NodeCaller, current_call
-from vantage6.server.domain.dispatch import Claim, Dispatcher, Link
+from vantage6.server.domain.dispatch import Dispatcher
+from vantage6.server.domain.links import Claim, Link
 from vantage6.server.domain.reports import ReportDesk
 from vantage6.server.domain.running import Runs
 from vantage6.server.store.sql import Database

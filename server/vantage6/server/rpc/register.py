@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vantage6.api.v1 import (
+    audit_pb2_grpc,
     auth_pb2_grpc,
     collaboration_pb2_grpc,
     node_pb2_grpc,
@@ -18,6 +19,8 @@ from vantage6.server.domain.nodes import NodeRules
 from vantage6.server.domain.parties import CollaborationRules, Hooks, OrganizationRules
 from vantage6.server.domain.people import UserRules
 from vantage6.server.domain.roles import RoleRules
+from vantage6.server.domain.second_factor import SecondFactorRules
+from vantage6.server.rpc.audit import AuditServicer
 from vantage6.server.rpc.auth import AuthServicer
 from vantage6.server.rpc.collaborations import CollaborationServicer
 from vantage6.server.rpc.nodes import NodeServicer
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     import grpc
 
     from vantage6.server.domain.accounts import AccountRules
+    from vantage6.server.domain.audit import AuditLog
+    from vantage6.server.domain.recovery import RecoveryRules
     from vantage6.server.domain.secrets import Passwords
     from vantage6.server.domain.throttle import Throttle
     from vantage6.server.rpc.system import Check
@@ -46,14 +51,16 @@ class Parts:
     throttle: Throttle
     hooks: Hooks
     checks: dict[str, Check]
+    recovery: RecoveryRules
+    audit: AuditLog
 
 
 def register(server: grpc.aio.Server, parts: Parts) -> None:
     database = parts.database
     nodes = NodeRules(database, parts.hooks)
-    # Abstract for mypy while some RPCs are not there; the base class answers UNIMPLEMENTED for them (tests/server).
-    auth = AuthServicer(parts.accounts)  # type: ignore[abstract]
-    system = SystemServicer(nodes, parts.checks)  # type: ignore[abstract]
+    factors = SecondFactorRules(database, parts.accounts.codes, parts.passwords, parts.throttle)
+    auth = AuthServicer(parts.accounts, factors, parts.recovery)
+    system = SystemServicer(nodes, parts.checks)
     auth_pb2_grpc.add_AuthServiceServicer_to_server(auth, server)
     system_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
     organizations = OrganizationServicer(OrganizationRules(database))
@@ -64,3 +71,4 @@ def register(server: grpc.aio.Server, parts: Parts) -> None:
     users = UserServicer(UserRules(database, parts.passwords, parts.throttle))
     user_pb2_grpc.add_UserServiceServicer_to_server(users, server)
     role_pb2_grpc.add_RoleServiceServicer_to_server(RoleServicer(RoleRules(database)), server)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(parts.audit), server)

@@ -6,12 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import structlog
+from google.api.httpbody_pb2 import HttpBody
 
 from vantage6.api.v1 import system_pb2, system_pb2_grpc
 from vantage6.common.errors import PermissionDenied, Unavailable
 from vantage6.server import CONTRACT_VERSION, __version__
 from vantage6.server.domain.caller import Anonymous, ContainerCaller, Operation, Resource, current_call
 from vantage6.server.domain.permissions import scope_of
+from vantage6.server.openapi import document_bytes
+from vantage6.server.openapi_page import page_bytes
 from vantage6.server.rpc.convert import node_status
 from vantage6.server.rpc.links import API, collection, link, moment, value
 
@@ -53,7 +56,7 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
     async def GetEntryPoint(self, request: system_pb2.GetEntryPointRequest, context: Context) -> system_pb2.EntryPoint:
         caller = current_call().caller
         entry = system_pb2.EntryPoint(link=value({"link": API, "methods": ["GET"]}))
-        paths = {name: ["GET"] for name in ("version", "health")}
+        paths = {name: ["GET"] for name in ("version", "health", "openapi.json", "docs")}
         paths |= {f"token/{name}": ["POST"] for name in ("user", "node", "refresh")}
         if not isinstance(caller, Anonymous):
             for resource in Resource:
@@ -63,6 +66,12 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
         for path, methods in paths.items():
             entry.links.fields[path].CopyFrom(collection(path, methods))
         return entry
+
+    async def GetOpenApi(self, request: system_pb2.GetOpenApiRequest, context: Context) -> HttpBody:
+        return HttpBody(content_type="application/json", data=document_bytes())
+
+    async def GetDocs(self, request: system_pb2.GetDocsRequest, context: Context) -> HttpBody:
+        return HttpBody(content_type="text/html; charset=utf-8", data=page_bytes())
 
 
 async def _answers(name: str, check: Check) -> bool:
@@ -79,7 +88,7 @@ def _methods(resource: Resource) -> list[str]:
     if scope_of(caller, resource, Operation.VIEW) is not None or resource is Resource.ROLE:
         methods.append("GET")
     # Results come into being with their task, and events by themselves.
-    created = resource not in {Resource.RESULT, Resource.EVENT}
+    created = resource not in {Resource.RESULT, Resource.EVENT, Resource.AUDIT}
     if created and scope_of(caller, resource, Operation.CREATE) is not None:
         methods.append("POST")
     return methods

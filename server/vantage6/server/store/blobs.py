@@ -5,6 +5,8 @@ A part is an object of its own, so that an upload can be resumed at the last who
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,10 +25,12 @@ class Blobs:
 
     def __init__(self, location: str) -> None:
         self._store: ObjectStore
+        self._folder: Path | None = None
         if "://" in location:
             self._store = from_url(location)
         else:
             Path(location).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder = Path(location)
             self._store = LocalStore(location)
 
     async def write_part(self, payload_id: str, index: int, data: bytes) -> None:
@@ -57,6 +61,21 @@ class Blobs:
             digest.update(piece)
         return digest.digest()
 
+    async def ids(self) -> list[str]:
+        """The payloads that something is stored of."""
+        found = await obstore.list_with_delimiter_async(self._store)
+        return [prefix.rstrip("/") for prefix in found["common_prefixes"]]
+
+    async def delete_all(self, payload_id: str) -> None:
+        """Deletes whatever is stored of a payload whose size nobody knows any more."""
+        async for entries in obstore.list(self._store, prefix=payload_id):
+            for entry in entries:
+                if entry["path"].startswith(f"{payload_id}/"):
+                    await obstore.delete_async(self._store, entry["path"])
+        if self._folder:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread((self._folder / payload_id).rmdir)
+
     async def delete(self, payload_id: str, size: int) -> None:
         """Deletes all parts that a payload of this size can have; missing ones do not matter."""
         for index in range(size // PART + 1):
@@ -64,6 +83,9 @@ class Blobs:
                 await obstore.delete_async(self._store, _name(payload_id, index))
             except FileNotFoundError:
                 continue
+        if self._folder:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread((self._folder / payload_id).rmdir)
 
 
 def _name(payload_id: str, index: int) -> str:

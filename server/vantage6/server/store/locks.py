@@ -1,10 +1,14 @@
-"""What keeps several server processes on one PostgreSQL apart. SQLite has one writer at a time: there, these do nothing."""
+"""What keeps several server processes on one PostgreSQL apart.
+
+SQLite has one writer at a time: there, these do nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import select, text
+from sqlalchemy import ColumnElement, SQLColumnExpression, cast, column, func, literal, select, table, text
+from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -35,9 +39,8 @@ async def lock_name(session: AsyncSession, name: str) -> None:
     constraint half-way. Two names with the same hash wait for each other, which does no harm.
     """
     if is_shared(session):
-        await session.execute(
-            text("SELECT pg_advisory_xact_lock(:kind, hashtext(:name))"), {"kind": NAMES, "name": name}
-        )
+        statement = text("SELECT pg_advisory_xact_lock(:kind, hashtext(:name))")
+        await session.execute(statement, {"kind": NAMES, "name": name})
 
 
 async def lock_events(session: AsyncSession) -> None:
@@ -49,6 +52,21 @@ async def lock_events(session: AsyncSession) -> None:
     """
     if is_shared(session):
         await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": EVENTS})
+
+
+def replica_is_alive(replica: SQLColumnExpression[int]) -> ColumnElement[bool]:
+    """PostgreSQL only: a replica holds the lock of its number as long as it lives; it goes with its connection."""
+    locks = table("pg_locks", *map(column, ("locktype", "granted", "classid", "objid", "database")))
+    databases = table("pg_database", column("oid"), column("datname"))
+    here = select(databases.c.oid).where(databases.c.datname == func.current_database()).scalar_subquery()
+    held = select(locks.c.granted).where(
+        locks.c.locktype == "advisory",
+        locks.c.granted,
+        locks.c.classid == cast(literal(REPLICAS), OID),
+        locks.c.objid == cast(replica, OID),
+        locks.c.database == here,
+    )
+    return held.exists()
 
 
 async def lock_tasks(session: AsyncSession, ids: Collection[int]) -> None:

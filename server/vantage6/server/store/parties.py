@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import ColumnElement, Select, delete, exists, false, literal_column, or_, select, text, true, update
+from sqlalchemy import ColumnElement, Select, delete, false, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from vantage6.common.errors import AlreadyExists, FailedPrecondition
 from vantage6.server.store.events import GONE
-from vantage6.server.store.locks import REPLICAS, is_shared
+from vantage6.server.store.locks import is_shared, replica_is_alive
 from vantage6.server.store.pages import Page, Slice, Visibility, fetch
 from vantage6.server.store.tables import (
     Collaboration,
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 R = TypeVar("R", bound=Row)
-_HELD = (
-    "pg_locks.locktype = 'advisory' AND pg_locks.granted "
-    f"AND pg_locks.classid = {REPLICAS} AND pg_locks.objid = nodes.replica "
-    "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-)
-"""Somebody holds the lock of the replica that a row of `nodes` names."""
 
 WHOLE = Page()
 
@@ -230,7 +224,7 @@ class Parties:
         """The newest connection of each node; none of them can get another one while this transaction lasts."""
         query = select(Node.id, Node.connection).where(Node.id.in_(node_ids)).order_by(Node.id)
         rows = await self._session.execute(query.with_for_update(read=True))
-        return {node_id: connection for node_id, connection in rows}
+        return {row.id: row.connection for row in rows}
 
     async def still_online(self, node_ids: Collection[int]) -> None:
         """Puts right what another replica wrote that held this one for dead."""
@@ -239,13 +233,11 @@ class Parties:
     async def forget_replicas(self, own: int) -> list[Node]:
         """Marks the nodes of replicas offline that are no more, and returns them.
 
-        A replica holds an advisory lock for as long as it lives; the lock goes with its connection. SQLite has one
-        process: whatever an earlier one wrote is over, and what this one wrote is marked with its own number.
+        SQLite has one process: what another one wrote is over.
         """
         gone = Node.replica != own
         if is_shared(self._session):
-            held = select(literal_column("1")).select_from(text("pg_locks")).where(text(_HELD))
-            gone &= ~exists(held.correlate(Node))
+            gone &= ~replica_is_alive(Node.replica)
         change = update(Node).where(Node.online, gone).values(online=False).returning(Node)
         return list(await self._session.scalars(change))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.store.tables import Content, Payload, Result, Task
@@ -44,6 +45,32 @@ class Payloads:
             .where(Result.task_id.in_(task_ids))
         )
         return list((await self._session.scalars(query)).unique())
+
+    async def used(self, collaboration_id: int) -> int:
+        """Bytes that a collaboration has stored or announced."""
+        query = select(func.coalesce(func.sum(Payload.size), 0)).where(Payload.collaboration_id == collaboration_id)
+        return int((await self._session.execute(query)).scalar_one())
+
+    async def abandoned(self, before: dt.datetime, limit: int) -> list[Payload]:
+        """Announced before that moment, and not in use: half uploads, and whole ones that no task came for."""
+        used = select(Content.payload_id).where(Content.payload_id == Payload.id).exists()
+        query = select(Payload).where(Payload.created_at < before, ~used).order_by(Payload.id).limit(limit)
+        return list(await self._session.scalars(query))
+
+    async def expired(self, before: dt.datetime, limit: int) -> list[Content]:
+        """Contents of results of tasks that ended before that moment."""
+        query = (
+            select(Content)
+            .join(Result, Result.id == Content.result_id)
+            .join(Task, Task.id == Result.task_id)
+            .where(Task.finished_at.is_not(None), Task.finished_at < before)
+            .limit(limit)
+        )
+        return list(await self._session.scalars(query))
+
+    async def forget(self, content: Content) -> None:
+        """Deletes one content; its payload is abandoned when it was the last."""
+        await self._session.delete(content)
 
     def add(self, payload: Payload) -> None:
         self._session.add(payload)

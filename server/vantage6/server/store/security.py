@@ -45,7 +45,7 @@ class Security:
         await self._session.flush()
 
     async def advance_second_factor(self, user_id: int, step: int) -> bool:
-        """Whether the code of this time step had not been used; it is now. One statement: two at once cannot both win."""
+        """Whether the code of this time step was unused; it is used now. One statement: of two at once one wins."""
         change = update(SecondFactor).where(SecondFactor.user_id == user_id, SecondFactor.last_step < step)
         done = await self._session.execute(change.values(last_step=step).returning(SecondFactor.user_id))
         return done.first() is not None
@@ -73,7 +73,7 @@ class Security:
         return await self._session.scalar(query)
 
     async def spend_secret(self, user_id: int, purpose: str, hashed: str) -> bool:
-        """Whether it was there; it is gone now. One statement: two at once cannot both win."""
+        """Whether it was there; it is gone now. One statement: of two at once one wins."""
         gone = delete(OneTimeSecret).where(
             OneTimeSecret.hash == hashed, OneTimeSecret.user_id == user_id, OneTimeSecret.purpose == purpose
         )

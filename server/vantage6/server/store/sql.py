@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from sqlalchemy import literal, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from vantage6.common.faults import point
 from vantage6.server.store.accounts import Accounts
 from vantage6.server.store.events import Events
-from vantage6.server.store.locks import is_conflict, is_shared, lock_name
+from vantage6.server.store.locks import is_conflict, is_shared, lock_name, replica_is_alive
 from vantage6.server.store.parties import Parties
 from vantage6.server.store.payloads import Payloads
 from vantage6.server.store.results import Results
@@ -49,6 +50,10 @@ class Store:
         """Others that want the same name wait until this transaction has ended."""
         await lock_name(self.session, name)
 
+    async def replica_is_alive(self, replica: int) -> bool:
+        """PostgreSQL only."""
+        return bool(await self.session.scalar(select(replica_is_alive(literal(replica)))))
+
     async def flush(self) -> None:
         """Sends pending changes, so that new rows have their ids and constraints are checked."""
         await self.session.flush()
@@ -67,7 +72,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
-        self._sqlite = self.engine.dialect.name == "sqlite"
+        self.shared = self.engine.dialect.name != "sqlite"
         # SQLite has one writer; queueing here is fair and free of time-outs, queueing in SQLite is neither.
         self._writer = asyncio.Lock()
         self.on_doubt: Callable[[], None] = lambda: None
@@ -80,7 +85,7 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Store]:
-        if not self._sqlite:
+        if self.shared:
             async with self._transaction() as store:
                 yield store
             return

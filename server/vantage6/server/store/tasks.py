@@ -88,7 +88,7 @@ class Tasks:
         return {task.id: task for task in rows}
 
     async def locked(self, ids: Collection[int]) -> dict[int, Task]:
-        """Like by_ids, for changing their results: see locks.lock_tasks. In the order of the ids, and as they are now."""
+        """Like by_ids, for changing their results (see locks.lock_tasks): in the order of the ids, as they are now."""
         query = select(Task).where(Task.id.in_(ids)).order_by(Task.id).with_for_update(key_share=True)
         rows = await self._session.scalars(query.execution_options(populate_existing=True))
         return {task.id: task for task in rows}

@@ -142,6 +142,7 @@ class SubtaskResult(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     result_id: _builtins.int
     organization_id: _builtins.int
     organization_name: _builtins.str
@@ -150,7 +151,9 @@ class SubtaskResult(_message.Message):
     reason: _builtins.str
     message: _builtins.str
     output: _builtins.bytes
-    """Serialized, opened; empty unless the state is COMPLETED."""
+    """Serialized, opened; empty unless the state is COMPLETED. At most 1 MiB of it."""
+    more: _builtins.bool
+    """The output goes on in the next message, which has `result_id`, `output` and `more` only."""
     def __init__(
         self,
         *,
@@ -161,10 +164,11 @@ class SubtaskResult(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         output: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "organization_id", b"organization_id", "organization_name", b"organization_name", "output", b"output", "reason", b"reason", "result_id", b"result_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "more", b"more", "organization_id", b"organization_id", "organization_name", b"organization_name", "output", b"output", "reason", b"reason", "result_id", b"result_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

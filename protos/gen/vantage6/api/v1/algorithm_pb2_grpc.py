@@ -122,7 +122,8 @@ class AlgorithmServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamResults(self, request, context):
-        """Streams the results of a subtask as they become final, and ends when all are, or enough are.
+        """Streams the results of a subtask as they become final, and ends when all are, or enough are. An output
+        over 1 MiB comes in several messages, one after the other.
 
         Callers: the run's container, for subtasks of its own run. Errors: NOT_FOUND. Idempotent.
         """
@@ -158,9 +159,10 @@ class AlgorithmServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WriteOutput(self, request_iterator, context):
-        """Writes the output instead of OUTPUT_FILE, in chunks of at most 1 MiB.
+        """Writes the output instead of OUTPUT_FILE, in chunks of at most 1 MiB. It counts once the call returned;
+        a broken one leaves no output and can be made again.
 
-        Callers: the run's container, once. Errors: RESOURCE_EXHAUSTED over the site's limit.
+        Callers: the run's container, once. Errors: RESOURCE_EXHAUSTED over the site's limit, ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,8 @@ class AlgorithmServiceStub:
     same `key` returns the first task.
     """
     StreamResults: _grpc.UnaryStreamMultiCallable[_algorithm_pb2.StreamResultsRequest, _algorithm_pb2.SubtaskResult]
-    """Streams the results of a subtask as they become final, and ends when all are, or enough are.
+    """Streams the results of a subtask as they become final, and ends when all are, or enough are. An output
+    over 1 MiB comes in several messages, one after the other.
 
     Callers: the run's container, for subtasks of its own run. Errors: NOT_FOUND. Idempotent.
     """
@@ -78,9 +79,10 @@ class AlgorithmServiceStub:
     Callers: the run's container. May be dropped when called too often.
     """
     WriteOutput: _grpc.StreamUnaryMultiCallable[_algorithm_pb2.WriteOutputRequest, _algorithm_pb2.WriteOutputResponse]
-    """Writes the output instead of OUTPUT_FILE, in chunks of at most 1 MiB.
+    """Writes the output instead of OUTPUT_FILE, in chunks of at most 1 MiB. It counts once the call returned;
+    a broken one leaves no output and can be made again.
 
-    Callers: the run's container, once. Errors: RESOURCE_EXHAUSTED over the site's limit.
+    Callers: the run's container, once. Errors: RESOURCE_EXHAUSTED over the site's limit, ALREADY_EXISTS.
     """
 
 @_typing.type_check_only
@@ -113,7 +115,8 @@ class AlgorithmServiceAsyncStub(AlgorithmServiceStub):
     same `key` returns the first task.
     """
     StreamResults: _aio.UnaryStreamMultiCallable[_algorithm_pb2.StreamResultsRequest, _algorithm_pb2.SubtaskResult]  # type: ignore[assignment]
-    """Streams the results of a subtask as they become final, and ends when all are, or enough are.
+    """Streams the results of a subtask as they become final, and ends when all are, or enough are. An output
+    over 1 MiB comes in several messages, one after the other.
 
     Callers: the run's container, for subtasks of its own run. Errors: NOT_FOUND. Idempotent.
     """
@@ -133,9 +136,10 @@ class AlgorithmServiceAsyncStub(AlgorithmServiceStub):
     Callers: the run's container. May be dropped when called too often.
     """
     WriteOutput: _aio.StreamUnaryMultiCallable[_algorithm_pb2.WriteOutputRequest, _algorithm_pb2.WriteOutputResponse]  # type: ignore[assignment]
-    """Writes the output instead of OUTPUT_FILE, in chunks of at most 1 MiB.
+    """Writes the output instead of OUTPUT_FILE, in chunks of at most 1 MiB. It counts once the call returned;
+    a broken one leaves no output and can be made again.
 
-    Callers: the run's container, once. Errors: RESOURCE_EXHAUSTED over the site's limit.
+    Callers: the run's container, once. Errors: RESOURCE_EXHAUSTED over the site's limit, ALREADY_EXISTS.
     """
 
 class AlgorithmServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -189,7 +193,8 @@ class AlgorithmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _algorithm_pb2.StreamResultsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_algorithm_pb2.SubtaskResult], _abc.AsyncIterator[_algorithm_pb2.SubtaskResult]]:
-        """Streams the results of a subtask as they become final, and ends when all are, or enough are.
+        """Streams the results of a subtask as they become final, and ends when all are, or enough are. An output
+        over 1 MiB comes in several messages, one after the other.
 
         Callers: the run's container, for subtasks of its own run. Errors: NOT_FOUND. Idempotent.
         """
@@ -233,9 +238,10 @@ class AlgorithmServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_algorithm_pb2.WriteOutputRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_algorithm_pb2.WriteOutputResponse, _abc.Awaitable[_algorithm_pb2.WriteOutputResponse]]:
-        """Writes the output instead of OUTPUT_FILE, in chunks of at most 1 MiB.
+        """Writes the output instead of OUTPUT_FILE, in chunks of at most 1 MiB. It counts once the call returned;
+        a broken one leaves no output and can be made again.
 
-        Callers: the run's container, once. Errors: RESOURCE_EXHAUSTED over the site's limit.
+        Callers: the run's container, once. Errors: RESOURCE_EXHAUSTED over the site's limit, ALREADY_EXISTS.
         """
 
 def add_AlgorithmServiceServicer_to_server(servicer: AlgorithmServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,4 +1,4 @@
-"""One line of `vnode check`."""
+"""One line of `vnode check` and `vserver check`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,156 @@
+"""Isolation `network`: the node's private network, and one relay for each run.
+
+The network `vantage-NODE_NAME-net` is internal, has no address of the host (`--internal` alone leaves the host
+reachable through the bridge's own address) and lets no two containers on it talk. What is on it is therefore alone.
+A run shares the network namespace of its relay: the proxy is at 127.0.0.1, where the relay passes connections on to
+the run's own Unix socket. So there is nothing on the wire that another run could listen to, answer for, or reach.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, NotFound
+from docker.types import IPAMConfig, IPAMPool, Mount
+
+from vantage6.node.runtimes import relay
+from vantage6.node.runtimes.base import MIB, NOBODY, RunRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from docker import DockerClient
+
+    from vantage6.node.runtimes.base import RunSpec
+
+log = logging.getLogger(__name__)
+
+PROXY_PORT = 50051
+RELAY_USER = f"{NOBODY - 1}:{NOBODY - 1}"  # Not the run's: they share a network, and nothing else.
+SOCKETS = "/run/vantage6"
+NO_RESOLVER = "0.0.0.0"  # noqa: S104 - an address where nobody answers
+OPTIONS = {
+    "com.docker.network.bridge.inhibit_ipv4": "true",
+    "com.docker.network.bridge.enable_icc": "false",
+}
+
+
+def network_name(node: str) -> str:
+    """M45."""
+    return f"vantage-{node}-net"
+
+
+class PrivateNetwork:
+    """Of one node. All calls block."""
+
+    def __init__(self, node: str, image: str, labels: Callable[[str], Mapping[str, str]], subnet: str = "") -> None:
+        self.name = network_name(node)
+        self._node = node
+        self._image = image
+        self._labels = labels
+        self._subnet = subnet
+
+    def ensure(self, client: DockerClient) -> None:
+        """Makes the network, or makes sure of the one that is there: somebody else may have made it, open."""
+        try:
+            facts = client.api.inspect_network(self.name)
+        except NotFound:
+            pools = [IPAMPool(subnet=self._subnet)] if self._subnet else []
+            client.api.create_network(
+                self.name, driver="bridge", internal=True, options=dict(OPTIONS), check_duplicate=True,
+                ipam=IPAMConfig(pool_configs=pools) if pools else None, labels=dict(self._labels("network")),
+            )  # fmt: skip
+            return
+        is_options = facts.get("Options") or {}
+        closed = facts.get("Internal") and all(is_options.get(key) == value for key, value in OPTIONS.items())
+        if not closed or facts.get("EnableIPv6"):
+            raise RunRefused(
+                f"network {self.name} exists and is not closed as this node needs it; "
+                f"remove it (docker network rm {self.name}), the node makes it anew"
+            )
+
+    def start_relay(self, client: DockerClient, spec: RunSpec, name: str, on_host: Callable[[Path], Path]) -> str:
+        """Starts the run's relay and gives its id when it listens."""
+        self.ensure(client)
+        remove_relay(client, name)  # Of a start that was cut short; its run was never begun.
+        ways = [("127.0.0.1", PROXY_PORT, f"{SOCKETS}/proxy.sock")]
+        ways += [(each.address, each.port, each.socket) for each in spec.forwards]
+        try:
+            made = client.api.create_container(
+                self._image, [inspect.getsource(relay), relay_arguments(ways)], name=relay_name(name),
+                user=RELAY_USER, entrypoint=["python3", "-I", "-c"], hostname="algorithm",
+                labels={**self._labels("relay"), "vantage6-relay-of": name}, healthcheck={"test": ["NONE"]},
+                host_config=client.api.create_host_config(**self._restrictions(spec, on_host)),
+                networking_config=client.api.create_networking_config(
+                    {self.name: client.api.create_endpoint_config()}
+                ),
+            )  # fmt: skip
+        except NotFound as error:
+            raise RunRefused(
+                f"isolation network needs the image {self._image} for its relays (option relay_image), "
+                "and it is not on this machine"
+            ) from error
+        identifier = str(made["Id"])
+        try:
+            client.api.start(identifier)
+            self._wait_until_ready(client, identifier)
+        except BaseException:
+            client.api.remove_container(identifier, force=True, v=True)
+            raise
+        return identifier
+
+    @staticmethod
+    def _wait_until_ready(client: DockerClient, identifier: str) -> None:
+        said = b""
+        stream = client.api.logs(identifier, stream=True, follow=True)
+        try:
+            for chunk in stream:
+                said += chunk
+                if b"ready\n" in said:
+                    return
+        finally:
+            stream.close()
+        log.warning("a relay did not start: %s", said.decode(errors="replace")[-500:])
+        raise RunRefused("the run's relay did not start; the node's log says why")
+
+    def _restrictions(self, spec: RunSpec, on_host: Callable[[Path], Path]) -> dict[str, Any]:
+        return {
+            "network_mode": self.name,
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges:true"],
+            "ipc_mode": "private",
+            "pids_limit": 32,
+            "mem_limit": 96 * MIB,
+            "memswap_limit": 96 * MIB,
+            # The engine's resolver asks those of the host when it is given none (CVE-2024-29018).
+            "dns": [NO_RESOLVER],
+            "extra_hosts": {"proxy": "127.0.0.1", **{each.host: each.address for each in spec.forwards}},
+            "sysctls": {"net.ipv4.ip_forward": "0", "net.ipv6.conf.all.disable_ipv6": "1"},
+            "restart_policy": {"Name": "no"},
+            "mounts": [Mount(SOCKETS, str(on_host(spec.run_dir / "socket")), type="bind", read_only=True)],
+        }
+
+
+def relay_name(name: str) -> str:
+    """Of the relay that belongs to the container `name`."""
+    return f"{name}-relay"
+
+
+def relay_arguments(ways: list[tuple[str, int, str]]) -> str:
+    return json.dumps(ways)
+
+
+def remove_relay(client: DockerClient, name: str) -> None:
+    """Nothing happens when there is none."""
+    try:
+        client.api.remove_container(relay_name(name), force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != 409:  # It is being removed.
+            raise
