@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layers generated buf pytest protos images chaos engine engine-stop bench lock clean
+.PHONY: help setup demo test lint format types layers generated buf pytest protos docs images chaos engine engine-stop bench lock clean javascript
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ demo: setup ## server, gateway and three hospitals, one federated regression (KE
 
 test: lint types layers generated buf pytest ## everything: lint, types, layers, generated code, buf, then all tests
 
-pytest: setup ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,postgres names them)
+pytest: setup javascript ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,postgres names them)
 	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/*.xml
 	@status=0; \
 	$(PY) -m pytest -m "not engine" -n $(WORKERS) --dist loadgroup --junitxml=$(RESULTS)/parallel.xml || status=$$?; \
@@ -36,6 +36,12 @@ pytest: setup ## all tests (parts that are missing skip theirs, unless VANTAGE6_
 chaos: setup ## all faults at all points, with their table in docs/chaos.md (the short form is in `make test`)
 	@VANTAGE6_CHAOS=long VANTAGE6_STORIES=300 $(PY) -m pytest tests/chaos tests/server/test_delivery_machine.py \
 	  -n $(WORKERS) --dist loadgroup
+
+javascript: ## the packages of the envelope's second implementation, where there is a Node.js
+	@if command -v npm > /dev/null; then \
+	  cd tests/js/envelope && { cmp -s package-lock.json node_modules/.installed || \
+	  { npm ci --silent --no-audit --no-fund && cp package-lock.json node_modules/.installed; }; }; \
+	else echo "javascript: no npm here; the tests that need it are skipped"; fi
 
 lint: setup ## ruff: rules and format
 	@$(PY) -m ruff check .
@@ -59,6 +65,9 @@ buf: generated ## buf: style of the contract
 
 protos: setup ## make the generated code from protos/
 	@$(PY) tools/protos.py
+
+docs: setup ## docs/commands.md and docs/configuration.md, from the commands and settings themselves
+	@$(PY) tools/reference.py
 
 images: setup ## the algorithm images, for Docker and for the sandbox, without a registry
 	@$(PY) tools/images.py

@@ -27,16 +27,15 @@ from benchmarks.deployment import Deployment, Party
 from benchmarks.wire import OWN_CONNECTION
 from vantage6.api.v1.auth_pb2 import CreateNodeTokenRequest
 from vantage6.api.v1.auth_pb2_grpc import AuthServiceStub
-from vantage6.api.v1.delivery_pb2 import Assignment, Heartbeat, Hello, NodeMessage, Report
+from vantage6.api.v1.delivery_pb2 import Assignment, Heartbeat, Hello, NodeMessage, Report, Welcome
 from vantage6.api.v1.delivery_pb2_grpc import DeliveryServiceStub
 from vantage6.api.v1.result_pb2 import ResultState
 from vantage6.common.channel import Endpoint, open_channel
-from vantage6.common.envelope import Purpose
-from vantage6.common.keys import KeyPair
+from vantage6.common.envelope import Binding, Purpose, open_sealed, seal
+from vantage6.common.keys import KeyPair, PublicKey
 from vantage6.common.trust import KnownOrganizations
 from vantage6.node.app import Node
 from vantage6.node.config import NodeConfig
-from vantage6.node.sealing import Sealer
 
 CONNECTING = 50
 """So many nodes log in and connect at the same time."""
@@ -68,13 +67,13 @@ class LightNode:
                 call: Any = DeliveryServiceStub(channel).Connect()
                 await call.write(NodeMessage(hello=Hello(contract_version="1.0", window=self._window)))
                 message = await call.read()
-            sealer = Sealer(KeyPair.load(self._station.private_key), self._known, message.welcome)
+            sealing = Sealing(KeyPair.load(self._station.private_key), self._known, message.welcome)
             beating = asyncio.create_task(_beat(call, message.welcome.heartbeat_seconds))
             self.online.set()
             try:
                 while (message := await call.read()) is not grpc.aio.EOF:
                     if message.WhichOneof("message") == "assignment":
-                        await _do(call, sealer, message.assignment)
+                        await _do(call, sealing, message.assignment)
             finally:
                 beating.cancel()
 
@@ -85,14 +84,33 @@ async def _beat(call: Any, seconds: float) -> None:
         await call.write(NodeMessage(heartbeat=Heartbeat()))
 
 
-async def _do(call: Any, sealer: Sealer, run: Assignment) -> None:
+@dataclass(frozen=True)
+class Sealing:
+    """What a node does with an input and an output, all in memory."""
+
+    keys: KeyPair
+    known: KnownOrganizations
+    welcome: Welcome
+
+    def open_and_seal(self, run: Assignment) -> bytes:
+        if not self.welcome.encrypted:
+            return OUTPUT
+        party, own = run.initiator, self.welcome.organization_id
+        key = PublicKey.from_pem(party.public_key)
+        self.known.check(party.organization_id, party.name, key)
+        inward = Binding(run.collaboration_id, run.task_key, party.organization_id, own, Purpose.INPUT)
+        open_sealed(run.input.inline, to=self.keys, by=key, binding=inward)
+        outward = Binding(run.collaboration_id, run.task_key, own, party.organization_id, Purpose.OUTPUT)
+        return seal(OUTPUT, to=key, by=self.keys, binding=outward)
+
+
+async def _do(call: Any, sealing: Sealing, run: Assignment) -> None:
     report = Report(result_id=run.result_id, epoch=run.epoch, state=ResultState.RESULT_STATE_ASSIGNED)
     await call.write(NodeMessage(report=report))
-    sealer.open_input(run, run.input.inline)
     report.state = ResultState.RESULT_STATE_COMPLETED
     report.start_time.GetCurrentTime()
     report.finish_time.GetCurrentTime()
-    report.output.inline = sealer.seal_for_initiator(run, OUTPUT, Purpose.OUTPUT)
+    report.output.inline = sealing.open_and_seal(run)
     await call.write(NodeMessage(report=report))
 
 
@@ -125,7 +143,12 @@ async def serve(folder: Path) -> None:
         if work.done():
             work.result()
     print(json.dumps({"online": len(waits)}), flush=True)
-    await obey(_nothing)
+    obeying = asyncio.create_task(obey(_nothing))
+    # A node that broke ends all, with its reason: who waits for its results must not wait for ever.
+    await asyncio.wait([obeying, *works], return_when=asyncio.FIRST_COMPLETED)
+    for work in works:
+        if work.done():
+            work.result()
     for work in works:
         work.cancel()
     await asyncio.gather(*works, return_exceptions=True)

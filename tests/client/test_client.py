@@ -27,7 +27,8 @@ NOUNS = {
 }
 CALLS = {
     "authenticate",
-    "close", "create_private_key", "log_out", "results", "setup_encryption", "version", "wait", "whoami",
+    "close", "create_private_key", "log_out", "results", "rotate_private_key", "setup_encryption",
+    "trust", "trusted", "version", "wait", "whoami",
 }  # fmt: skip
 
 

@@ -113,6 +113,9 @@ class Network:
     gateway: Process
     server_config: Path
     gateway_config: Path
+    addresses: list[str]
+    """Of the server and its other replicas."""
+    others: list[Process]
     sites: list[Site] = field(default_factory=list)
 
     def rest(self, token: str | None = None) -> httpx.Client:
@@ -139,18 +142,26 @@ def running(
     *,
     encrypted: bool = True,
     node_settings: dict[str, Any] | None = None,
+    database: str = "",
+    replicas: int = 1,
 ) -> Iterator[Network]:
-    """A network with one site for each data file; everything is gone afterwards."""
+    """A network with one site for each data file; everything is gone afterwards.
+
+    `database`: URL of a PostgreSQL database, which more than one replica of the server needs.
+    """
     with ExitStack() as stack:
         port = free_port()
         server_config = write(folder / "server.yaml", {
             "address": f"127.0.0.1:{port}", "root_password_file": "root-password", "heartbeat_seconds": 1,
+            "uri": database,
         })  # fmt: skip
         server = start_server(server_config, stack.callback)
+        others = [start_replica(server_config, number, stack.callback) for number in range(2, replicas + 1)]
+        addresses = [f"127.0.0.1:{port}", *(address for address, _ in others)]
         certificates = make_certificates(folder / "certificates")
         listen = f"127.0.0.1:{free_port()}"
         gateway_config = write(folder / "gateway.yaml", {
-            "listen": listen, "servers": [f"127.0.0.1:{port}"],
+            "listen": listen, "servers": addresses,
             "tls": {"certificate": str(certificates.certificate), "key": str(certificates.key)},
         })  # fmt: skip
         gateway = start_gateway(gateway_config, stack.callback)
@@ -171,7 +182,7 @@ def running(
         stack.callback(client.close)
         network = Network(
             folder, url, certificates.ca, root, client, collaboration.id, runtime, server, gateway, server_config,
-            gateway_config,
+            gateway_config, addresses, [process for _, process in others],
         )  # fmt: skip
         for organization, data in zip(organizations, sites, strict=True):
             site = make_site(network, organization.id, data, node_settings or {})
@@ -183,17 +194,27 @@ def running(
         if encrypted:
             client.setup_encryption(network.sites[0].key)
         # Registered last, so called first: servers that a test started anew stop before the nodes do.
+        for _, process in others:
+            stack.callback(process.stop)
         stack.callback(lambda: (network.gateway.stop(), network.server.stop()))
         yield network
 
 
-def start_server(config: Path, cleanup: Callable[..., object]) -> Process:
+def start_server(config: Path, cleanup: Callable[..., object], name: str = "server") -> Process:
     process = Process(
-        "server", [PYTHON, "-m", "vantage6.server.cli", "start", "--foreground", "--config", str(config)], config.parent
+        name, [PYTHON, "-m", "vantage6.server.cli", "start", "--foreground", "--config", str(config)], config.parent
     )
     cleanup(process.stop)
     process.wait_for("server_listening")
     return process
+
+
+def start_replica(first: Path, number: int, cleanup: Callable[..., object]) -> tuple[str, Process]:
+    """Another process on the same database, with the same secret and the same folder for payloads."""
+    settings = json.loads(first.read_text())["application"]
+    settings["address"] = f"127.0.0.1:{free_port()}"
+    config = write(first.with_name(f"server-{number}.yaml"), settings)
+    return settings["address"], start_server(config, cleanup, f"server-{number}")
 
 
 def start_gateway(config: Path, cleanup: Callable[..., object]) -> Process:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +15,11 @@ from vantage6.api.v1 import collaboration_pb2, node_pb2, organization_pb2, user_
 from vantage6.server.store.migrate import upgrade
 from vantage6.server.store.sql import Database
 
-from ..postgres import Postgres
 from .databases import KINDS, sqlite_url
 from .live import PASSWORD, Live, Metadata, live_server
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 ROLES = ("organization_admin", "collaboration_admin", "researcher", "viewer", "")
 

@@ -27,7 +27,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "application:\n  name: demo\n  data_dir: state\n"))
     assert config.data_dir == tmp_path / "state"
     assert config.database_url == f"sqlite+aiosqlite:///{tmp_path}/state/server.db"
-    assert config.blob_folder == tmp_path / "state" / "blobs"
+    assert config.blob_location == str(tmp_path / "state" / "blobs")
     assert config.secret_file == tmp_path / "state" / "token.secret"
 
 

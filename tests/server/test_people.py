@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from vantage6.api.v1 import role_pb2, user_pb2
+from vantage6.server.domain.caller import Resource
 
 from .conftest import Hospitals
 from .live import PASSWORD, Metadata, everything
@@ -159,7 +160,7 @@ async def test_default_roles_are_there_for_all_and_for_nobody_to_change(hospital
     delete = role_pb2.DeleteRoleRequest(id=listed[0].id)
     assert await code(roles.DeleteRole(delete, metadata=hospitals.root)) is Status.FAILED_PRECONDITION
     rules = await everything(roles.ListRules(role_pb2.ListRulesRequest(), metadata=metadata))
-    assert len(rules) == 8 * 4 * 4
+    assert len(rules) == len(Resource) * 4 * 4
 
 
 @pytest.mark.attack

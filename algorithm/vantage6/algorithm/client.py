@@ -148,7 +148,7 @@ class AlgorithmClient:
         request = pb.CreateSubtaskRequest(
             organization_ids=asked,
             databases=self.run.databases if databases is None else databases,
-            name=name or method,
+            name=name,  # Not the method: names are not sealed.
             min_results=min_results,
             retries=retries,
         )

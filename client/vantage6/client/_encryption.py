@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from vantage6.api.v1 import organization_pb2
 from vantage6.client._models import Collaboration, Organization, Task
-from vantage6.client._payloads import pieces, spool
-from vantage6.common.envelope import Binding, Purpose, looks_sealed, open_chunks, open_sealed, seal_chunks
+from vantage6.client._payloads import Content, Target, pieces, spool
+from vantage6.common.envelope import Binding, Purpose, Senders, looks_sealed, open_chunks, open_sealed, seal_chunks
 from vantage6.common.errors import FailedPrecondition, KeyMismatch, KeyMissing, NotSealed
-from vantage6.common.keys import KeyPair, PublicKey
-from vantage6.common.trust import KnownOrganizations
+from vantage6.common.keyring import KeyRing, rotate
+from vantage6.common.keys import PublicKey
+from vantage6.common.trust import KnownOrganizations, digits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from vantage6.client._session import Session
@@ -27,7 +29,7 @@ class Encryption:
         self._session = session
         self._path = known
         self._known: KnownOrganizations | None = None
-        self._pair: KeyPair | None = None
+        self._ring: KeyRing | None = None
         self._own: int = 0
 
     @property
@@ -38,34 +40,48 @@ class Encryption:
 
     async def set_up(self, path: Path | None, passphrase: str | None, organization_id: int | None) -> None:
         """Takes a key pair into use. The server gets its public half if it has none; another one is an error."""
-        self._pair = None
+        self._ring = None
         if path is None:
             return
         if organization_id is None:
             raise FailedPrecondition("root belongs to no organization, so there is no key to use: log in as a user")
-        pair = await asyncio.to_thread(KeyPair.load, path, passphrase)
+        ring = await asyncio.to_thread(KeyRing.load, path, passphrase)
         own = Organization.read(
             await self._session.ask(
                 self._session.organizations.GetOrganization, organization_pb2.GetOrganizationRequest(id=organization_id)
             )
         )
         if not own.public_key:
-            upload = organization_pb2.UpdateOrganizationRequest(id=own.id, public_key=pair.public.to_pem())
-            await self._session.ask(self._session.organizations.UpdateOrganization, upload)
-        elif (shown := PublicKey.from_pem(own.public_key)) != pair.public:
+            await self._upload(own.id, ring.public)
+        elif (shown := PublicKey.from_pem(own.public_key)) == ring.public:
+            pass
+        elif pair := ring.pair(shown.id):  # Rotated in the file only: others cannot know the new key yet.
+            ring = KeyRing(pair, ring.current, *ring.earlier)
+        else:
             raise KeyMismatch(
                 f"the server shows another public key for {own.name} ({shown.fingerprint}) than that of {path} "
-                f"({pair.public.fingerprint}): use the key file that the organization's nodes use"
+                f"({ring.public.fingerprint}): use the key file that the organization's nodes use"
             )
-        self._pair, self._own = pair, own.id
+        self._ring, self._own = ring, own.id
+
+    async def rotate(self, path: Path, passphrase: str | None, organization_id: int) -> KeyRing:
+        """A new pair in front of the file's others, made known to the server."""
+        ring = await asyncio.to_thread(rotate, path, passphrase)
+        await self._upload(organization_id, ring.public)
+        self._ring, self._own = ring, organization_id
+        return ring
+
+    async def _upload(self, organization_id: int, key: PublicKey) -> None:
+        request = organization_pb2.UpdateOrganizationRequest(id=organization_id, public_key=key.to_pem())
+        await self._session.ask(self._session.organizations.UpdateOrganization, request)
 
     def required(self, collaboration: Collaboration) -> bool:
         """Whether to seal. A server that calls a collaboration plain does not talk a client with a key out of it."""
-        if collaboration.encrypted and self._pair is None:
+        if collaboration.encrypted and self._ring is None:
             raise FailedPrecondition(
                 f"collaboration {collaboration.name} is encrypted: call setup_encryption with your organization's key"
             )
-        if not collaboration.encrypted and self._pair is not None:
+        if not collaboration.encrypted and self._ring is not None:
             raise NotSealed(
                 f"the server says that collaboration {collaboration.name} is not encrypted, and encryption is set up "
                 "here: call setup_encryption(None) first if you mean to send in plain"
@@ -77,44 +93,64 @@ class Encryption:
         others = [each for each in organizations if each.id != self._own]
         await asyncio.to_thread(lambda: self.known.check_all([(each.id, each.name, _key(each)) for each in others]))
 
-    async def seal(self, data: bytes, to: Organization, collaboration_id: int, task_key: str) -> IO[bytes]:
+    async def accept(self, organization: Organization, fingerprint: str, *, compromised: bool) -> None:
+        """Pins what the server shows, if it is what somebody has been told."""
+        key = _key(organization)
+        if digits(fingerprint) != digits(key.fingerprint):
+            raise KeyMismatch(
+                f"the server shows another key for {organization.name}: {key.fingerprint}. Nothing was accepted. If "
+                "you were told the fingerprint by the organization itself, the server or somebody before it is lying"
+            )
+        accept = partial(self.known.accept, organization.id, organization.name, key, compromised=compromised)
+        await asyncio.to_thread(accept)
+
+    async def seal(self, content: Content, to: Organization, collaboration_id: int, task_key: str) -> IO[bytes]:
         """A spooled file with the input for one organization, to be closed by the caller."""
-        pair = self._need()
+        ring = self._need()
         key = await asyncio.to_thread(self._trusted, to)
         binding = Binding(collaboration_id, task_key, self._own, to.id, Purpose.INPUT)
-        return await asyncio.to_thread(lambda: spool(seal_chunks([data], to=key, by=pair, binding=binding)))
+        return await asyncio.to_thread(
+            lambda: spool(seal_chunks(content(), to=key, by=ring.current, binding=binding)),
+        )
 
-    async def open(self, file: IO[bytes], sender: Organization, task: Task) -> bytes:
+    async def open(self, file: IO[bytes], sender: Organization, task: Task, target: Target) -> None:
         """The output of one organization for a task of the own organization; EnvelopeBroken if anything is off."""
-        pair = self._need()
-        key = await asyncio.to_thread(self._trusted, sender)
+        ring = self._need()
+        by = await asyncio.to_thread(self._senders, sender)
         binding = Binding(task.collaboration_id, task.key, sender.id, self._own, Purpose.OUTPUT)
 
-        def opened() -> Iterator[bytes]:
-            return open_chunks(pieces(file), to=pair, by=key, binding=binding)
+        def opened() -> None:
+            for piece in open_chunks(pieces(file), to=ring, by=by, binding=binding):
+                target.write(piece)
 
-        return await asyncio.to_thread(lambda: b"".join(opened()))
+        await asyncio.to_thread(opened)
 
     async def open_line(self, data: bytes, sender: Organization, task: Task) -> bytes:
         """A line on how far a run is; plain ones count for those only who set up no encryption."""
-        if self._pair is None:
+        if self._ring is None:
             return b"" if looks_sealed(data) else data
-        key = await asyncio.to_thread(self._trusted, sender)
+        key = await asyncio.to_thread(self._senders, sender)
         binding = Binding(task.collaboration_id, task.key, sender.id, self._own, Purpose.PROGRESS)
-        return open_sealed(data, to=self._pair, by=key, binding=binding)
+        return open_sealed(data, to=self._ring, by=key, binding=binding)
 
-    def _need(self) -> KeyPair:
-        if self._pair is None:
+    def _need(self) -> KeyRing:
+        if self._ring is None:
             raise FailedPrecondition("this is sealed: call setup_encryption with your organization's key file")
-        return self._pair
+        return self._ring
 
     def _trusted(self, organization: Organization) -> PublicKey:
         """The organization's key, if it is the one that was pinned; pins it when it is seen first."""
-        if organization.id == self._own and self._pair is not None:
-            return self._pair.public
+        if organization.id == self._own and self._ring is not None:
+            return self._ring.public
         key = _key(organization)
         self.known.check(organization.id, organization.name, key)
         return key
+
+    def _senders(self, organization: Organization) -> Senders:
+        """As `_trusted`, with the keys that the organization had before: what they signed stays readable."""
+        if organization.id == self._own and self._ring is not None:
+            return self._ring
+        return self.known.trusted(organization.id, organization.name, _key(organization))
 
 
 def _key(organization: Organization) -> PublicKey:

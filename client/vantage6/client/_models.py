@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -269,7 +270,10 @@ class Result:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What one organization returned, opened; `value` is None unless the state is COMPLETED."""
+    """What one organization returned, opened; `value` is None unless the state is COMPLETED.
+
+    `file` has it instead of `value` where a folder was given.
+    """
 
     organization_id: int
     organization_name: str
@@ -277,6 +281,7 @@ class TaskResult:
     reason: str
     message: str
     value: object = None
+    file: Path | None = None
 
     @property
     def completed(self) -> bool:

@@ -3,23 +3,71 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import tempfile
 import uuid
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
 
 from google.api import httpbody_pb2
 
 from vantage6.api.v1 import payload_pb2
-from vantage6.common.chunks import CHUNK, INLINE_LIMIT, sha256_of
-from vantage6.common.errors import DataLoss, OutOfRange, Unavailable
+from vantage6.common.chunks import CHUNK, INLINE_LIMIT, chunked, sha256_of
+from vantage6.common.errors import DataLoss, InvalidArgument, OutOfRange, SerializationError, Unavailable
+from vantage6.common.serialization import serialize
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from vantage6.client._session import Session
 
 ATTEMPTS = 10
+Content = Callable[[], Iterable[bytes]]
+"""The bytes of an input, from the beginning each time that it is called."""
+
+
+def content_of(value: object) -> Content:
+    """What the algorithm's container will find: a file as it is behind `bytes.`, never in memory; else serialized."""
+    if isinstance(value, Path):
+        if not value.is_file():
+            raise InvalidArgument(f"input: there is no file {value}", field="input")
+        return lambda: itertools.chain([b"bytes."], _file_pieces(value))
+    data = serialize(value, "bytes" if isinstance(value, bytes) else "json")
+    return lambda: chunked(data)
+
+
+def _file_pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from pieces(file)
+
+
+class Target(Protocol):
+    """Where opened content goes."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+class ValueFile:
+    """Writes a serialized value to a file without the format's name, which `format` has afterwards."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._head = b""
+        self.format = ""
+
+    def write(self, data: bytes, /) -> int:
+        if self.format:
+            return self._file.write(data)
+        self._head += bytes(data)
+        name, dot, rest = self._head.partition(b".")
+        if dot and name.isalnum() and len(name) < 10:
+            self.format, self._head = name.decode("ascii", "replace").lower(), b""
+            self._file.write(rest)
+        elif dot or len(self._head) >= 10:
+            raise SerializationError("the output does not begin with a format, such as 'json.'")
+        return len(data)
 
 
 def spool(chunks: Iterable[bytes]) -> IO[bytes]:

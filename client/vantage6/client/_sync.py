@@ -213,5 +213,8 @@ class Client(Blocking[AsyncClient]):
     log_out = call(AsyncClient.log_out)
     setup_encryption = call(AsyncClient.setup_encryption)
     create_private_key = call(AsyncClient.create_private_key)
+    rotate_private_key = call(AsyncClient.rotate_private_key)
+    trust = call(AsyncClient.trust)
+    trusted = call(AsyncClient.trusted)
     wait = call(AsyncClient.wait)
     results = iterate(AsyncClient.results)

@@ -11,10 +11,8 @@ from typing import IO, TYPE_CHECKING
 from vantage6.api.v1 import result_pb2, task_pb2
 from vantage6.client._models import Collaboration, Organization, Result, Task
 from vantage6.client._parties import Collaborations, Noun, Organizations, new_key
-from vantage6.client._payloads import place, spool
-from vantage6.common.chunks import chunked
+from vantage6.client._payloads import Content, content_of, place, spool
 from vantage6.common.errors import DataLoss, InvalidArgument, NotFound
-from vantage6.common.serialization import serialize
 
 if TYPE_CHECKING:
     from vantage6.client._encryption import Encryption
@@ -69,7 +67,8 @@ class Tasks(Noun):
         """Asks organizations to run an image; returns as soon as the task is stored.
 
         `input` is what the algorithm is called with, usually `{"method": …, "args": […], "kwargs": {…}}`. In an
-        encrypted collaboration it is sealed for each organization, with the key that was pinned for it.
+        encrypted collaboration it is sealed for each organization, with the key that was pinned for it. A `Path` stands
+        for the bytes of a file of any size, for algorithms that read their input themselves.
         """
         where = await Collaborations(self._session).get(collaboration)
         members = await self._members(where, organizations)
@@ -78,7 +77,8 @@ class Tasks(Noun):
             await self._encryption.trust(members)
         request = task_pb2.CreateTaskRequest(
             collaboration_id=collaboration,
-            name=name or _method(input),
+            # Names are not sealed, and a method may say more than the server should know.
+            name=name or ("" if sealed else _method(input)),
             description=description,
             image=image,
             databases=databases,
@@ -90,8 +90,8 @@ class Tasks(Noun):
         if deadline is not None:
             moment = dt.datetime.now(dt.UTC) + deadline if isinstance(deadline, dt.timedelta) else deadline
             request.deadline.FromDatetime(moment.astimezone(dt.UTC))
-        data = await asyncio.to_thread(serialize, input, "bytes" if isinstance(input, bytes) else "json")
-        request.organizations.extend(await self._inputs(data, members, where.id, request.key if sealed else ""))
+        content = await asyncio.to_thread(content_of, input)
+        request.organizations.extend(await self._inputs(content, members, where.id, request.key if sealed else ""))
         task = Task.read(await self._session.ask(self._session.tasks.CreateTask, request))
         if task.key != request.key:
             raise DataLoss("the server stored the task under another key than it was sent with: do not trust it")
@@ -115,7 +115,7 @@ class Tasks(Noun):
         return [found[each] for each in wanted]
 
     async def _inputs(
-        self, data: bytes, members: Sequence[Organization], collaboration_id: int, key: str
+        self, content: Content, members: Sequence[Organization], collaboration_id: int, key: str
     ) -> Sequence[task_pb2.TaskOrganization]:
         """The input for each organization; without a key in plain, and then stored once for all."""
         limit = asyncio.Semaphore(AT_ONCE)
@@ -123,12 +123,12 @@ class Tasks(Noun):
         async def sealed(to: Organization) -> task_pb2.TaskOrganization:
             async with limit:
                 with ExitStack() as files:
-                    file = files.enter_context(await self._encryption.seal(data, to, collaboration_id, key))
+                    file = files.enter_context(await self._encryption.seal(content, to, collaboration_id, key))
                     return await self._placed(to, collaboration_id, file)
 
         if key:
             return await asyncio.gather(*(sealed(each) for each in members))
-        with spool(chunked(data)) as file:
+        with await asyncio.to_thread(lambda: spool(content())) as file:
             first = await self._placed(members[0], collaboration_id, file)
         copies = [task_pb2.TaskOrganization(id=each.id) for each in members]
         for copy in copies:

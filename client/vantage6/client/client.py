@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -13,13 +15,13 @@ from vantage6.api.v1 import result_pb2, system_pb2
 from vantage6.client._encryption import Encryption
 from vantage6.client._models import Organization, Result, Task, TaskResult, User, WhoAmI
 from vantage6.client._parties import Collaborations, Nodes, Organizations
-from vantage6.client._payloads import download, spool
+from vantage6.client._payloads import Target, ValueFile, download, pieces, spool
 from vantage6.client._people import Roles, Users
 from vantage6.client._session import Session
 from vantage6.client._tasks import Results, Tasks
 from vantage6.client._waiting import Waiting
 from vantage6.common.channel import Endpoint
-from vantage6.common.envelope import looks_sealed
+from vantage6.common.envelope import MIN_SIZE, looks_sealed
 from vantage6.common.errors import FailedPrecondition, NotFound, NotSealed
 from vantage6.common.keys import KeyPair
 from vantage6.common.serialization import deserialize
@@ -109,27 +111,69 @@ class AsyncClient:
         """
         return await self._waiting.wait(task, progress=progress, timeout=timeout)
 
-    async def results(self, task: Task | int) -> AsyncIterator[TaskResult]:
+    async def rotate_private_key(self, path: str | Path, passphrase: str | None = None) -> str:
+        """Makes a new key pair for the organization, in front of the others in its file; returns its fingerprint.
+
+        What was sealed for the earlier ones still opens with this file: copy it to the organization's nodes and users.
+        The other organizations must accept the new fingerprint.
+        """
+        organization = self.whoami.organization_id
+        if organization is None:
+            raise FailedPrecondition("root belongs to no organization, so there is no key to rotate: log in as a user")
+        return (await self._encryption.rotate(Path(path), passphrase, organization)).public.fingerprint
+
+    async def trust(self, organization: int, fingerprint: str, *, compromised: bool = False) -> None:
+        """Accepts an organization's key, after its fingerprint was compared over another channel than this server.
+
+        KeyMismatch if the server shows another one. What was signed with the key before stays readable, unless that
+        key is `compromised`.
+        """
+        await self._encryption.accept(await self.organization.get(organization), fingerprint, compromised=compromised)
+
+    async def trusted(self) -> dict[int, str]:
+        """The fingerprints that are pinned, by organization id."""
+        return await asyncio.to_thread(self._encryption.known.fingerprints)
+
+    async def results(self, task: Task | int, folder: str | Path | None = None) -> AsyncIterator[TaskResult]:
         """What each organization returned, opened and checked, as it arrives; ends when the task is complete.
 
-        A site that failed gives a result with its reason. EnvelopeBroken when anything was tampered with.
+        A site that failed gives a result with its reason. EnvelopeBroken when anything was tampered with. With a
+        `folder`, outputs of any size go into files there, named by task, organization and format.
         """
         known = await self.task.get(task) if isinstance(task, int) else task
         async for id in self._waiting.final_results(known.id):  # noqa: A001
             message = await self._session.ask(self._session.results.GetResult, result_pb2.GetResultRequest(id=id))
-            yield await self._opened(message, known)
+            yield await self._opened(message, known, Path(folder) if folder else None)
 
-    async def _opened(self, message: result_pb2.Result, task: Task) -> TaskResult:
+    async def _opened(self, message: result_pb2.Result, task: Task, folder: Path | None) -> TaskResult:
         result = Result.read(message)
         sender = await self.organization.get(result.organization_id)
         if result.task_id != task.id:
             raise NotFound(f"the server gave a result of task {result.task_id} for task {task.id}")
-        value = None
-        if message.HasField("output_content"):
-            value = deserialize(await self._content(message, sender, task))
-        return TaskResult(sender.id, sender.name, result.state, result.reason, result.message, value)
+        value, path = None, None
+        if message.HasField("output_content") and folder:
+            path = await self._saved(message, sender, task, folder)
+        elif message.HasField("output_content"):
+            whole = io.BytesIO()
+            await self._content(message, sender, task, whole)
+            value = await asyncio.to_thread(lambda: deserialize(whole.getvalue()))
+        return TaskResult(sender.id, sender.name, result.state, result.reason, result.message, value, path)
 
-    async def _content(self, message: result_pb2.Result, sender: Organization, task: Task) -> bytes:
+    async def _saved(self, message: result_pb2.Result, sender: Organization, task: Task, folder: Path) -> Path:
+        """The file with the output, which has its name only once all of it has arrived and is authentic."""
+        await asyncio.to_thread(lambda: folder.mkdir(parents=True, exist_ok=True))
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part", delete=False) as file:
+            part = Path(file.name)
+            try:
+                target = ValueFile(file)
+                await self._content(message, sender, task, target)
+                file.close()
+                return await asyncio.to_thread(part.replace, folder / f"{task.id}-{sender.id}.{target.format}")
+            except BaseException:
+                await asyncio.to_thread(part.unlink, missing_ok=True)
+                raise
+
+    async def _content(self, message: result_pb2.Result, sender: Organization, task: Task, target: Target) -> None:
         content = message.output_content
         if content.WhichOneof("place") == "payload_id":
             file = await download(self._session, content.payload_id)
@@ -138,11 +182,11 @@ class AsyncClient:
         with file:
             where = await self.collaboration.get(task.collaboration_id)
             if self._encryption.required(where):
-                return await self._encryption.open(file, sender, task)
-            data = await asyncio.to_thread(file.read)
-        if looks_sealed(data):
-            raise NotSealed(f"{sender.name} sent something sealed in a collaboration that is not encrypted")
-        return data
+                await self._encryption.open(file, sender, task, target)
+                return
+            if looks_sealed(await asyncio.to_thread(file.read, MIN_SIZE)):
+                raise NotSealed(f"{sender.name} sent something sealed in a collaboration that is not encrypted")
+            await asyncio.to_thread(lambda: [target.write(piece) for piece in pieces(file)])
 
     async def _own_user(self, url: str, username: str) -> User:
         number = url.rstrip("/").rpartition("/")[2]

@@ -136,7 +136,7 @@ def tell_starter(**facts: object) -> None:
     if not number.isdigit():
         return
     with contextlib.suppress(OSError), os.fdopen(int(number), "wb") as pipe:  # It may have gone away.
-        pipe.write(json.dumps({**_notes, **facts}, default=str).encode())
+        pipe.write(json.dumps({**_notes, **facts}, default=str).encode() + b"\n")
 
 
 def start(command: Sequence[str], log: Path, seconds: float, environment: Mapping[str, str] | None = None) -> Started:
@@ -159,9 +159,11 @@ def start(command: Sequence[str], log: Path, seconds: float, environment: Mappin
     with os.fdopen(reading, "rb") as pipe:
         readable, _, _ = select.select([pipe], [], [], seconds)
         if not readable:
+            process.returncode = 0
             return Started(ok=False, facts={"code": "", "message": ""}, pid=process.pid)
         facts = _facts(pipe.read())
     if facts.get("ok"):
+        process.returncode = 0  # Not ours any more: it is to outlive this process, and Popen would warn of that.
         return Started(ok=True, facts=facts, pid=process.pid)
     process.wait()
     return Started(ok=False, facts=facts or {"message": f"it ended with {process.returncode}", "code": ""})

@@ -123,10 +123,7 @@ class KnownOrganizations:
         self, organization_id: int, fingerprint: str, name: str = "", *, compromised: bool = False
     ) -> str:
         """`accept` where the key itself is not at hand; returns the fingerprint as it was written down."""
-        digits = fingerprint.replace(":", "").replace(" ", "").lower()
-        if not _DIGITS.fullmatch(digits):
-            raise InvalidArgument("A fingerprint has 64 hexadecimal digits (0-9, a-f).", field="fingerprint")
-        whole = fingerprint_of(bytes.fromhex(digits))
+        whole = fingerprint_of(bytes.fromhex(digits(fingerprint)))
         self._accept(organization_id, Pin(whole, name, _now()), compromised=compromised)
         return whole
 
@@ -227,6 +224,14 @@ class KnownOrganizations:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def digits(fingerprint: str) -> str:
+    """A fingerprint as people type it, without what is for the eye."""
+    plain = fingerprint.replace(":", "").replace(" ", "").lower()
+    if not _DIGITS.fullmatch(plain):
+        raise InvalidArgument("A fingerprint has 64 hexadecimal digits (0-9, a-f).", field="fingerprint")
+    return plain
 
 
 def _pins(parties: list[Party]) -> dict[int, Pin]:

@@ -14,8 +14,11 @@ from vantage6.api.v1.delivery_pb2 import Welcome
 from vantage6.common.background import Seat, tell_starter
 from vantage6.common.channel import open_channel
 from vantage6.common.trust import KnownOrganizations
+from vantage6.node.audit import Audit
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
+from vantage6.node.disclosure import Disclosure
+from vantage6.node.gate import Gate
 from vantage6.node.identity import settle_keys
 from vantage6.node.journal import Journal
 from vantage6.node.link import CONTRACT_VERSION, Link
@@ -75,18 +78,31 @@ class Node:
             outbox=outbox,
             payloads=payloads,
             runtime=self.runtime,
-            workspace=Workspace(config.task_dir, config.name),
-            policy=Policy(config.policy),
+            workspace=Workspace(config.task_dir, config.name, config.isolation),
             databases=Databases(config.databases),
+            gate=Gate(
+                Policy(config.policy), Disclosure(config.policy.disclosure), Audit(config.data_dir / "audit.jsonl")
+            ),
         )
         self.runs = Runs(self.site, self._make_sealer)
 
     async def run(self) -> None:
         """Works until cancelled, or until an error that trying again cannot mend."""
         try:
+            await self._open()
             await self.link.run(self.runs)
         finally:
             await self._close()
+
+    async def _open(self) -> None:
+        config, audit = self.config, self.site.gate.audit
+        await asyncio.to_thread(self.site.gate.load)
+        weaknesses = config.hardening.weaknesses()
+        for weakness in weaknesses:
+            log.warning("hardening_weakened", setting=weakness)
+        await asyncio.to_thread(audit.write, "started", isolation=config.isolation, weakened=weaknesses)
+        if audit.head:
+            log.info("audit", records=audit.head.count, digest=audit.head.digest)
 
     async def _close(self) -> None:
         await self.runs.close()
@@ -105,7 +121,8 @@ class Node:
 def _runtime_options(config: NodeConfig) -> dict[str, object]:
     """The configured options, and what every runtime may want to know of the node."""
     state_folder = str(config.data_dir / config.runtime)
-    return {"state_folder": state_folder, **config.runtime_options, "node_name": config.instance}
+    guard = {"isolation": config.isolation, "hardening": config.hardening.model_dump()}
+    return {"state_folder": state_folder, **config.runtime_options, **guard, "node_name": config.instance}
 
 
 def seat(config: NodeConfig) -> Seat:

@@ -8,11 +8,13 @@ from vantage6.common import terminal
 from vantage6.common.commands import Commands, debug_option, json_option
 from vantage6.node.admin.checking import check
 from vantage6.node.admin.cleaning import clean
-from vantage6.node.admin.keys import create_private_key, set_api_key
+from vantage6.node.admin.keys import create_private_key, rotate_private_key, set_api_key
 from vantage6.node.admin.listing import files, list_nodes
 from vantage6.node.admin.new import new
 from vantage6.node.admin.starting import attach, restart, start, stop
+from vantage6.node.admin.trust import trust
 from vantage6.node.app import versions
+from vantage6.node.audit_cli import audit, load
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +38,23 @@ def version(*, as_json: bool) -> None:
         click.echo(f"{name:14}{number}")
 
 
-for command in (new, start, stop, restart, list_nodes, files, attach, check, clean, create_private_key, set_api_key):
+for command in (
+    new,
+    start,
+    stop,
+    restart,
+    list_nodes,
+    files,
+    attach,
+    check,
+    clean,
+    create_private_key,
+    rotate_private_key,
+    set_api_key,
+    trust,
+):
+    main.add_command(command)
+for command in (audit, load):
     main.add_command(command)
 
 if __name__ == "__main__":

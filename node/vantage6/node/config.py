@@ -25,6 +25,7 @@ from vantage6.common.channel import Endpoint
 from vantage6.common.contexts import NAME, Context, Kind, Scope, check_name, find, folders
 from vantage6.common.errors import InvalidArgument
 from vantage6.common.settings import APPLICATION, ConfigError, validate
+from vantage6.node.runtimes.hardening import Hardening
 
 API_KEY_VARIABLE = "VANTAGE6_NODE_API_KEY"
 
@@ -32,14 +33,16 @@ LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Database(_Section):
     """One data source of the site, known to algorithms by its label."""
 
     uri: str
-    type: Literal["csv", "parquet", "excel", "folder", "other"] = "csv"
+    """Path of a file or folder of this machine, or a URL that algorithms understand."""
+    type: Literal["csv", "parquet", "excel", "folder", "sql", "other"] = "csv"
+    """What it is; algorithms read it accordingly."""
 
 
 Party = Annotated[StrictInt | StrictStr, Field(description="an organization: its id (number) or its name (text)")]
@@ -49,15 +52,30 @@ class PolicySection(_Section):
     """What this site lets others run. Nothing is allowed unless `allowed_images` or `allowed_digests` says so."""
 
     allowed_images: list[str] = []
+    """Regular expressions; an image runs when one of them matches the whole of its name."""
     allowed_digests: list[str] = []
+    """Images that may run whatever they are called, as `sha256:…`."""
     allowed_users: list[StrictStr] | None = None
+    """Names of the users whose tasks may run; everybody's unless given."""
     allowed_organizations: list[Party] | None = None
+    """Organizations (ids or names) whose tasks may run; all of the collaboration unless given."""
     allowed_databases: list[StrictStr] | None = None
+    """Labels that tasks may use; all unless given."""
+    allowed_methods: list[str] | None = None
+    """Patterns of the methods that may be called, anchored; an input whose method cannot be read is refused then."""
+    min_participants: int | None = Field(default=None, ge=1)
+    """Least number of organizations in a task that reads a database here."""
+    max_output_bytes: int | None = Field(default=None, ge=1)
+    """Size of what one run may let out."""
+    max_outputs_per_day: int | None = Field(default=None, ge=1)
+    """Outputs that one user may have in 24 hours."""
+    disclosure: list[dict[str, Any]] = []
+    """Rules that see what leaves, such as {rule: minimum_records, minimum: 10}; docs/governance.md describes them."""
 
-    @field_validator("allowed_images")
+    @field_validator("allowed_images", "allowed_methods")
     @classmethod
-    def _patterns(cls, value: list[str]) -> list[str]:
-        for pattern in value:
+    def _patterns(cls, value: list[str] | None) -> list[str] | None:
+        for pattern in value or ():
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -77,38 +95,77 @@ class LimitsSection(_Section):
     """What one run may use, and how many runs there may be at once."""
 
     runs: int = Field(default=8, ge=1, le=1000)
+    """Runs at the same time."""
     memory_bytes: int = Field(default=2 * 1024**3, ge=16 * 1024**2)
+    """Memory of one run."""
     cpus: float = Field(default=1.0, gt=0)
+    """Processors of one run."""
     pids: int = Field(default=256, ge=16)
+    """Processes and threads of one run."""
     seconds: float = Field(default=24 * 3600.0, gt=0)
+    """Wall clock time of one run."""
     output_bytes: int = Field(default=1024**3, ge=1024)
+    """Size of one run's output."""
+    open_files: int = Field(default=1024, ge=64)
+    """Open files of each process of a run."""
+    tmp_bytes: int = Field(default=256 * 1024**2, ge=1024**2)
+    """Size of a run's own scratch folder, which is memory."""
+    temporary_bytes: int = Field(default=10 * 1024**3, ge=1024**2)
+    """Size of the temporary volume that the runs of a run_id share; the run that goes over it is ended."""
+    temporary_days: float | None = Field(default=None, gt=0)
+    """Days after which an unused temporary volume is removed; without it, `vnode clean` does."""
+    runs_per_user: int | None = Field(default=None, ge=1)
+    """Runs at the same time for one user."""
+    runs_per_organization: int | None = Field(default=None, ge=1)
+    """Runs at the same time for the users of one organization."""
 
 
 class Directories(_Section):
     """Where the node keeps things; below the user's data and log folders unless given."""
 
     task: Path | None = None
+    """Files of runs, while they run; its path must be short, sockets are in it."""
     log: Path | None = None
+    """Log files."""
     data: Path | None = None
+    """Journal, keys and known organizations."""
 
 
 class NodeConfig(_Section):
     """Everything under `application:`."""
 
     name: str = ""
+    """Names the node on this machine; the file's name unless given."""
     server_url: str
+    """Address of the server's gateway: https://host:port."""
     ca_file: Path | None = None
+    """Authorities (PEM) to trust for the server's certificate, instead of the system's."""
     api_key: StrictStr | None = None
+    """Secret shown when the node was registered; better in api_key_file, or in VANTAGE6_NODE_API_KEY."""
     api_key_file: Path | None = None
+    """File with the API key."""
     private_key: Path | None = None
+    """The organization's key pair; one in the data folder, made when the server has none, unless given."""
     databases: dict[str, Database] = {}
+    """The site's data sources by label; algorithms get those that the task names."""
     policy: PolicySection = PolicySection()
+    """What may run here."""
     runtime: str = "docker"
+    """What runs algorithms: docker, sandbox, or one of another package."""
     runtime_options: dict[str, Any] = {}
+    """Settings of the runtime, such as base_url and registries for docker, image_folder for sandbox."""
+    isolation: Literal["socket", "network"] = "socket"
+    """How a run reaches its proxy: a Unix socket and no network, or TCP inside the node's private network."""
+    hardening: Hardening = Hardening()
+    """What a run's container may; every weakening is logged at the start."""
     limits: LimitsSection = LimitsSection()
+    """What runs may use."""
     directories: Directories = Directories()
+    """Where the node keeps things."""
     trust: Literal["first_use", "pinned"] = "first_use"
+    """`first_use` pins an organization's key when it is first seen; `pinned` takes known keys only."""
     share_logs: bool = False
+    """Whether the end of an algorithm's log goes, sealed, to the researcher."""
 
     _instance: str = PrivateAttr(default="")
 

@@ -169,7 +169,7 @@ async def _keys(
     shown = PublicKey.from_pem(organization.public_key)
     fix = "copy the organization's private key to this machine, and set private_key in the configuration"
     if not path.exists():
-        return warning("key pair", f"the server shows {shown.fingerprint}, there is no key here", fix)
+        return failed("key pair", f"the server shows {shown.fingerprint}, there is no key here", fix, "refused")
     try:
         own = KeyPair.load(path).public
     except (Vantage6Error, OSError) as error:

@@ -6,7 +6,7 @@ import hashlib
 from typing import BinaryIO
 
 from vantage6.common.chunks import Bytes
-from vantage6.common.envelope import MIN_SIZE, Opener, looks_sealed
+from vantage6.common.envelope import MIN_SIZE, Opener, looks_sealed, sealed_size
 from vantage6.common.errors import DataLoss, NotSealed, ResourceExhausted
 
 
@@ -17,7 +17,8 @@ class Incoming:
         self._target = target
         self._opener = opener
         self._what = what
-        self._limit = limit
+        # Of the content; its envelope is a little larger.
+        self._limit = sealed_size(limit) if opener else limit
         self._head = bytearray()
         self._checked = False
         # Envelopes bring their own proof.

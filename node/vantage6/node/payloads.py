@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
@@ -26,7 +27,10 @@ from vantage6.node.incoming import Incoming
 from vantage6.node.retry import PASSING, Backoff, pause, reached
 from vantage6.node.session import Session
 
+T = TypeVar("T")
 TYPE = "application/octet-stream"
+# Few on purpose: the allocator keeps a heap for each thread, and pieces of a MiB would lie about in all of them.
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="payloads")
 _DAMAGED = 3
 """How often an upload that arrived damaged is begun again."""
 
@@ -85,8 +89,8 @@ class Payloads:
     async def fetch(self, content: Content, into: Incoming, token: str = "") -> None:
         """Passes on the bytes of a content, wherever they are, from the stream to the file."""
         if content.WhichOneof("place") != "payload_id":
-            await asyncio.to_thread(into.write, content.inline)
-            await asyncio.to_thread(into.finish)
+            await _aside(into.write, content.inline)
+            await _aside(into.finish)
             return
         known = await self._get(content.payload_id, token)
         into.expect(int(known.size))
@@ -99,7 +103,7 @@ class Payloads:
                 await pause(error, backoff)
         if into.received != known.size:
             raise DataLoss(f"payload {content.payload_id!r} has {into.received} bytes, not {int(known.size)}")
-        await asyncio.to_thread(into.finish, known.sha256)
+        await _aside(into.finish, known.sha256)
 
     async def _get(self, id_: str, token: str) -> Payload:
         async def get() -> Payload:
@@ -113,7 +117,7 @@ class Payloads:
         call = self._stub.ReadPayload(request, metadata=bearer(token))
         try:
             async for body in call:
-                await asyncio.to_thread(into.write, body.data)
+                await _aside(into.write, body.data)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
         finally:
@@ -162,7 +166,7 @@ class Payloads:
             offset = int(payload.received)
             first = {"id": payload.id, "offset": float(offset)}
             pieces = source.pieces(offset)
-            while piece := await asyncio.to_thread(next, pieces, b""):
+            while piece := await _aside(next, pieces, b""):
                 yield WritePayloadRequest(content=HttpBody(content_type=TYPE, data=piece), **first)  # type: ignore[arg-type]
                 first = {}
 
@@ -170,6 +174,11 @@ class Payloads:
             return await self._stub.WritePayload(requests(), metadata=bearer(token))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
+
+
+async def _aside(work: Callable[..., T], *arguments: object) -> T:
+    """Off the event loop: ciphers, hashes and disks."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, work, *arguments)
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

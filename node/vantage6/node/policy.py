@@ -23,16 +23,43 @@ class Policy:
     def __init__(self, section: PolicySection) -> None:
         self._section = section
         self._images = [re.compile(pattern) for pattern in section.allowed_images]
+        methods = section.allowed_methods
+        self._methods = None if methods is None else [re.compile(pattern) for pattern in methods]
+
+    @property
+    def outputs_per_day(self) -> int | None:
+        """How many outputs one user may get in a day."""
+        return self._section.max_outputs_per_day
 
     def check(self, run: Assignment) -> None:
         """Raises Refused with the first rule that forbids the run; called before anything is fetched or opened."""
         self._check_image(run.image)
         self._check_user(run)
         self._check_organization(run)
+        self._check_participants(run)
         allowed = self._section.allowed_databases
         for label in run.databases:
             if allowed is not None and label not in allowed:
                 raise Refused("DATABASE_NOT_ALLOWED", f"the site's policy does not open database {label!r}")
+
+    def check_method(self, method: str | None) -> None:
+        """Called with what the opened input asks for; None where that cannot be told."""
+        if self._methods is None:
+            return
+        if method is None:
+            raise Refused(
+                "METHOD_NOT_ALLOWED", "the site allows some methods only, and the input names none that can be read"
+            )
+        if not any(pattern.fullmatch(method) for pattern in self._methods):
+            raise Refused(
+                "METHOD_NOT_ALLOWED", f"method {method[:80]!r} matches no pattern of the site's allowed_methods"
+            )
+
+    def check_size(self, size: int) -> None:
+        """Called with the size of what is about to leave."""
+        most = self._section.max_output_bytes
+        if most is not None and size > most:
+            raise Refused("OUTPUT_TOO_LARGE", f"the output has {size} bytes, and at most {most} may leave this site")
 
     def check_digest(self, image: str, digest: str) -> None:
         """Binds what is allowed to its content: called with the digest of what would really run."""
@@ -53,6 +80,15 @@ class Policy:
         # fullmatch: a pattern for one image must not let in a name that only begins like it.
         if not any(pattern.fullmatch(image) for pattern in self._images):
             raise Refused("IMAGE_NOT_ALLOWED", f"image {image!r} matches no pattern of the site's allowed_images")
+
+    def _check_participants(self, run: Assignment) -> None:
+        least = self._section.min_participants
+        # A central part works with what the others let out; those who touch records are the ones that databases open.
+        if least is not None and run.databases and run.participants < least:
+            raise Refused(
+                "TOO_FEW_PARTICIPANTS",
+                f"the task has {run.participants} participants; this site takes part with at least {least}",
+            )
 
     def _check_user(self, run: Assignment) -> None:
         allowed = self._section.allowed_users

@@ -13,6 +13,7 @@ from vantage6.common.errors import Vantage6Error
 from vantage6.common.faults import point
 from vantage6.common.keys import PublicKey
 from vantage6.node import states
+from vantage6.node.fairness import FairSlots
 from vantage6.node.journal import Entry, Key
 from vantage6.node.retry import Backoff
 from vantage6.node.runtimes.base import Handle
@@ -36,7 +37,7 @@ class Runs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._epochs: dict[int, int] = {}
         self._to_stop: dict[Key, str] = {}
-        self._slots = asyncio.Semaphore(site.config.limits.runs)
+        self._slots = FairSlots(site.config.limits)
         self.closing = False
 
     async def held(self) -> Iterable[Held]:

@@ -26,12 +26,14 @@ from vantage6.node import outcome as outcomes
 from vantage6.node import states
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
+from vantage6.node.fairness import FairSlots
+from vantage6.node.forwards import Forwards
+from vantage6.node.gate import Gate
 from vantage6.node.journal import Entry, Journal, Key
 from vantage6.node.link import Link
 from vantage6.node.outbox import Outbox
 from vantage6.node.outcome import Outcome
 from vantage6.node.payloads import Payloads
-from vantage6.node.policy import Policy
 from vantage6.node.proxy.app import RunProxy
 from vantage6.node.proxy.run import ProxiedRun
 from vantage6.node.runtimes.base import Exit, Handle, Limits, RunSpec, Runtime
@@ -59,14 +61,14 @@ class Site:
     payloads: Payloads
     runtime: Runtime
     workspace: Workspace
-    policy: Policy
     databases: Databases
+    gate: Gate
 
 
 class Worker:
     """Does one run."""
 
-    def __init__(self, site: Site, sealer: Sealer, node_id: int, entry: Entry, slots: asyncio.Semaphore) -> None:
+    def __init__(self, site: Site, sealer: Sealer, node_id: int, entry: Entry, slots: FairSlots) -> None:
         self._site = site
         self._sealer = sealer
         self._node_id = node_id
@@ -76,6 +78,7 @@ class Worker:
         self._files: RunFiles | None = None
         self._handle: Handle | None = None
         self._proxy: RunProxy | None = None
+        self._forwards: Forwards | None = None
         self._stopped = ""
         self._begun = False
         self._settled = False
@@ -113,6 +116,7 @@ class Worker:
                 raise
             outcome = Outcome(states.CANCELLED, self._stopped, "the run was cancelled")
         self._settled = True
+        await self._site.gate.ended(self._run, outcome.state, outcome.reason, outcome.message)
         if self._stopped != LEASE_LOST:
             await self._deliver(outcome)
             point("node.outcome.after_journal")
@@ -135,13 +139,15 @@ class Worker:
 
     async def _from_the_start(self) -> Outcome:
         site, run = self._site, self._run
-        site.policy.check(run)
+        await site.gate.asked(run)
         databases = site.databases.select(run.databases)
-        async with self._slots:
-            data = await self._input()
-            await self._report(states.PULLING)
-            digest = await site.runtime.pull(run.image, self._pulled())
-            site.policy.check_digest(run.image, digest)
+        data = await self._input()
+        await site.gate.opened(run, data)
+        await self._report(states.PULLING)
+        # Before a slot is taken: who waits for a registry keeps nobody from working.
+        digest = await site.runtime.pull(run.image, self._pulled())
+        await site.gate.found(run, digest)
+        async with self._slots.of(run):
             self._files = site.workspace.locate(run.result_id, run.epoch, run.run_id, databases)
             await asyncio.to_thread(
                 site.workspace.prepare, run.result_id, run.epoch, data, self._entry.token, databases, run_id=run.run_id
@@ -150,7 +156,7 @@ class Worker:
             # On the disk before the start: after a crash in between, the run is asked for by its key, not begun again.
             await site.journal.mark_started(self._entry.key, digest)
             point("node.run.before_start")
-            handle = await self._start(self._spec(self._files))
+            handle = await self._start(self._spec(self._files, digest))
             point("node.run.after_start")
             return await self._attend(handle, self._files)
 
@@ -194,6 +200,11 @@ class Worker:
             output.close()
             message = "the algorithm ended well, but wrote nothing to OUTPUT_FILE"
             return Outcome(states.FAILED, "OUTPUT_MISSING", message)
+        try:
+            await self._site.gate.leaves(self._run, output)
+        except BaseException:
+            output.close()
+            raise
         return Outcome(states.COMPLETED, output=output)
 
     async def _input(self) -> Path:
@@ -204,7 +215,7 @@ class Worker:
             await self._site.payloads.fetch(self._run.input, into)
         return path
 
-    def _spec(self, files: RunFiles) -> RunSpec:
+    def _spec(self, files: RunFiles, digest: str) -> RunSpec:
         ours = self._site.config.limits
         left = self._seconds_left()
         limits = Limits(
@@ -213,6 +224,8 @@ class Worker:
             pids=ours.pids,
             seconds=ours.seconds if left is None else max(1.0, min(ours.seconds, left)),
             output_bytes=ours.output_bytes,
+            tmp_bytes=ours.tmp_bytes,
+            open_files=ours.open_files,
         )
         return RunSpec(
             key=spec_key(self._site.config.instance, self._entry.key),
@@ -222,6 +235,9 @@ class Worker:
             mounts=files.mounts,
             groups=files.groups,
             limits=limits,
+            digest=digest,
+            forwards=tuple(way.forward for way in files.ways.values()),
+            labels={"vantage6-run-id": str(self._run.run_id), "vantage6-result-id": str(self._run.result_id)},
         )
 
     async def _open_proxy(self, files: RunFiles, digest: str) -> None:
@@ -238,14 +254,20 @@ class Worker:
             site.config.share_logs,
             files.output_path,
             site.workspace.incoming_folder,
+            site.gate,
         )
         self._proxy = RunProxy(run, self._entry.token)
         await self._proxy.start(files.socket_path)
+        self._forwards = Forwards(files.ways)
+        await self._forwards.start()
 
     async def _stop_proxy(self) -> None:
         if self._proxy:
             await self._proxy.stop()
             self._proxy = None
+        if self._forwards:
+            await self._forwards.stop()
+            self._forwards = None
 
     async def _report(self, state: states.State) -> None:
         report = Report(result_id=self._run.result_id, epoch=self._run.epoch, state=state)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from vantage6.common.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from vantage6.node.forwards import Isolation, Way, plan
 from vantage6.node.runtimes.base import Mount
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class RunFiles:
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     groups: tuple[int, ...] = ()
+    ways: Mapping[str, Way] = field(default_factory=dict)
 
     @property
     def input_path(self) -> Path:
@@ -90,8 +92,9 @@ class RunFiles:
 class Workspace:
     """Makes, finds, reads and removes the files of runs, below `root`. All calls are short and blocking."""
 
-    def __init__(self, root: Path, node_name: str) -> None:
+    def __init__(self, root: Path, node_name: str, isolation: Isolation = "socket") -> None:
         self.root = root.absolute()
+        self._isolation: Isolation = isolation
         self.node_name = node_name
         for folder in (self.root, self._runs, self._temporary, self.incoming_folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,13 +150,15 @@ class Workspace:
             raise InvalidArgument(f"run_id {run_id!r} is not a plain name", field="run_id")
         run_dir = self._runs / f"{int(result_id)}-{int(epoch)}"
         temporary = self._temporary / str(run_id)
-        shown = [_show(label, database.uri) for label, database in (databases or {}).items()]
+        ways = plan(databases or {}, run_dir / "socket", SOCKET_FOLDER, self._isolation)
+        shown = [_show(label, database, ways.get(label)) for label, database in (databases or {}).items()]
         return RunFiles(
             run_dir=run_dir,
             temporary=temporary,
             environment=_environment(shown),
             mounts=(*_own_mounts(run_dir, temporary), *(db.mount for db in shown if db.mount)),
             groups=tuple(sorted({db.group for db in shown if db.group is not None})),
+            ways=ways,
         )
 
     def open_output(self, files: RunFiles, limit: int) -> BinaryIO:
@@ -207,17 +212,22 @@ class _Shown:
     uri: str
     mount: Mount | None = None
     group: int | None = None
+    kind: str = ""
+    socket: str = ""
 
 
-def _show(label: str, uri: str) -> _Shown:
+def _show(label: str, database: DatabaseLike, way: Way | None = None) -> _Shown:
     """How a run sees a database: a file or folder of this machine read-only in its own place, a URL as it is."""
     if not _LABEL.fullmatch(label):
         raise InvalidArgument(f"database label {label!r} must be letters, digits, - and _", field="databases")
+    uri, kind = database.uri, str(getattr(database, "type", ""))
+    if way:
+        return _Shown(label, way.uri, kind=kind, socket=way.forward.socket)
     if _URL.match(uri) and not uri.startswith("file://"):
-        return _Shown(label, uri)
+        return _Shown(label, uri, kind=kind)
     path = Path(uri.removeprefix("file://")).expanduser().absolute().resolve()
     target = f"{DATABASES}/{label}/{path.name}"
-    return _Shown(label, target, Mount(path, target), _reading_group(label, path))
+    return _Shown(label, target, Mount(path, target), _reading_group(label, path), kind)
 
 
 def _reading_group(label: str, path: Path) -> int | None:
@@ -247,10 +257,15 @@ def _environment(shown: list[_Shown]) -> dict[str, str]:
         "PROXY_ADDRESS": f"unix:{SOCKET_FOLDER}/{SOCKET}",
     }
     for database in shown:
-        environment[f"{database.label.upper().replace('-', '_')}_DATABASE_URI"] = database.uri
+        environment |= _variables(f"{database.label.upper().replace('-', '_')}_", database)
     if shown:
-        environment["DATABASE_URI"] = next((db.uri for db in shown if db.label == "default"), shown[0].uri)
+        environment |= _variables("", next((db for db in shown if db.label == "default"), shown[0]))
     return environment
+
+
+def _variables(prefix: str, shown: _Shown) -> dict[str, str]:
+    found = {"URI": shown.uri, "TYPE": shown.kind, "SOCKET": shown.socket}
+    return {f"{prefix}DATABASE_{name}": value for name, value in found.items() if value}
 
 
 def _own_mounts(run_dir: Path, temporary: Path) -> tuple[Mount, ...]:

@@ -20,11 +20,14 @@ Address = Annotated[str, StringConstraints(pattern=r"^(unix:/.+|\[?[\w.:-]+\]?:\
 
 
 class TokenConfig(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     access_minutes: float = Field(30, gt=0, le=24 * 60)
+    """How long a log-in's access token is good."""
     refresh_days: float = Field(30, gt=0, le=365)
+    """How long a log-in can be refreshed without the password."""
     container_days: float = Field(7, gt=0, le=365)
+    """How long a running algorithm may ask for subtasks."""
 
     @property
     def lifetimes(self) -> Lifetimes:
@@ -38,13 +41,16 @@ class TokenConfig(BaseModel):
 class ServerConfig(BaseModel):
     """Paths may be relative to the folder of the file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = Field("vantage6", min_length=1, max_length=128)
+    """Names the server in its log."""
     # The gateway stands before it and brings the TLS; so it listens on the loopback interface unless told otherwise.
     address: Address = "127.0.0.1:5001"
     api_path: str = "/api"
+    """Where the REST interface begins."""
     data_dir: Path = Path("data")
+    """Database, payloads and secrets, unless they are elsewhere."""
     # SQLAlchemy URL, of the drivers aiosqlite or asyncpg; a file in data_dir unless given.
     uri: str = ""
     # Where payloads are kept that are too large for a row: a folder, in data_dir unless given, or a URL such as
@@ -57,14 +63,19 @@ class ServerConfig(BaseModel):
     # Days after a task's end at which its inputs, outputs and logs are deleted; the task stays. 0 keeps them.
     results_retention_days: float = Field(0, ge=0, le=36500)
     jwt_secret_file: Path | None = None
+    """Secret that signs tokens, made at the first start; replicas share one. token.secret in data_dir unless given."""
     root_email: str = "root@localhost"
+    """Email address of the user root, who is made at the first start."""
     # At the first start: holds root's password, or receives the generated one (instead of it being printed).
     root_password_file: Path | None = None
     tokens: TokenConfig = Field(default_factory=lambda: TokenConfig.model_validate({}))
+    """How long tokens are good."""
     # Without it nobody can ask for a new password by mail.
     mail: MailConfig | None = None
     heartbeat_seconds: float = Field(5, gt=0, le=60)
+    """How often nodes and server tell one another that they are there."""
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """DEBUG, INFO, WARNING or ERROR."""
 
     @field_validator("api_path")
     @classmethod

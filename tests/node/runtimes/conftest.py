@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from vantage6.node.runtimes.base import Exit, Handle, Mount, Runtime
+    from vantage6.node.runtimes.base import Exit, Forward, Handle, Mount, Runtime
 
 REPOSITORY = Path(__file__).parents[3]
 IMAGE = "vantage6/python:dev"
@@ -42,6 +42,7 @@ class Kit:
     kind: Literal["docker", "sandbox"]
     folder: Path
     node_name: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+    options: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.workspace = Workspace(self.folder / "task", self.node_name)
@@ -54,6 +55,7 @@ class Kit:
             "image_folder": str(REPOSITORY / "build" / "images"),
             "state_folder": str(self.folder / self.node_name),
             "pull": "never",
+            **self.options,
         }
         return make_runtime(self.kind, options)
 
@@ -70,13 +72,14 @@ class Kit:
 
     def spec(
         self, code: str, files: RunFiles | None = None, limits: Limits = LIMITS, mounts: tuple[Mount, ...] = (),
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None, forwards: tuple[Forward, ...] = (),
     ) -> RunSpec:  # fmt: skip
         files = files or self.prepare()
         return RunSpec(
             key=f"{self.node_name}-{files.run_dir.name}", image=IMAGE, run_dir=files.run_dir,
             environment={**files.environment, **(environment or {})}, mounts=(*files.mounts, *mounts), limits=limits,
             command=("-c", textwrap.dedent(code)), groups=files.groups, labels={"vantage6-result-id": "1"},
+            forwards=forwards,
         )  # fmt: skip
 
     async def run(self, code: str, files: RunFiles | None = None, **limits: Any) -> Exit:

@@ -12,6 +12,7 @@ from vantage6.common import terminal
 from vantage6.common.commands import Code, Stop
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
+from vantage6.common.keyring import rotate
 from vantage6.common.keys import KeyPair
 from vantage6.common.wizard import attended, write_new
 from vantage6.node.admin.options import Which, of_node, of_which
@@ -47,6 +48,30 @@ def create_private_key(which: Which, path: Path | None) -> None:
     click.echo(f"Private key written to {path} (readable by you only; keep a copy in a safe place).")
     click.echo(f"Fingerprint: {keys.public.fingerprint}")
     click.echo("Next: set 'private_key' in the configurations of all nodes of the organization to this file.")
+
+
+@click.command("rotate-private-key")
+@click.argument("path", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@of_which
+def rotate_private_key(which: Which, path: Path | None) -> None:
+    """Put a new key pair before the old ones in the organization's key file.
+
+    The old ones stay in it: what was sealed for them still opens. The node goes on with the old public key until
+    somebody who may edit the organization uploads the new one (`v6`, `client.rotate_private_key` does both).
+
+    Example: vnode rotate-private-key --name north
+    """
+    path = path or which.environments()[0][1].private_key_file
+    try:
+        ring = rotate(path)
+    except (Vantage6Error, OSError) as error:
+        raise Stop(f"the key was not rotated: {error}") from error
+    click.echo(f"{path} holds a new key pair and {len(ring.earlier)} earlier.")
+    click.echo(f"Fingerprint: {ring.public.fingerprint}")
+    click.echo(
+        "Next: copy the file to all nodes and users of the organization, upload the new public key, and have the"
+    )
+    click.echo("other organizations accept the fingerprint ('vnode trust accept').")
 
 
 @click.command("set-api-key")

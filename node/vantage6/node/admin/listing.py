@@ -27,7 +27,7 @@ def list_nodes(scope: str | None, *, as_json: bool) -> None:
     for context, config in good:
         row = rows.setdefault((context.name, context.scope), _empty(context.name, context.scope))
         row["environments"].append(context.environment)
-        doing = state(config)
+        doing = state(context, config)
         if doing["state"] != "offline":
             row |= {"status": doing["state"], "running": context.environment, "process": doing.get("pid")}
     unusable = [{"file": str(path), "environment": name, "why": why} for path, name, why in bad]

@@ -70,8 +70,9 @@ def new(
     write_configuration(path, environment, section, yes=yes)
     if not key_file.exists():
         write_new(key_file, f"{secret}\n")
-    flag = "" if environment == APPLICATION else f" --environment {environment}"
-    terminal.say(f"next: 'vnode check --name {name}{flag}', then 'vnode start --name {name}{flag}'")
+    flags = f"--name {name}{'' if environment == APPLICATION else f' --environment {environment}'}"
+    flags += f" --{scope}" if scope and scope != DEFAULT_SCOPE[Kind.NODE] else ""
+    terminal.say(f"next: 'vnode check {flags}', then 'vnode start {flags}'")
 
 
 def _url(text: str) -> str:

@@ -81,7 +81,9 @@ def known(scope: Scope | None) -> tuple[list[Known], list[Unusable]]:
     return good, bad
 
 
-def state(config: NodeConfig) -> dict[str, Any]:
+def state(context: Context, config: NodeConfig) -> dict[str, Any]:
     """How a node is doing: `state` is online, connecting or offline."""
-    holder = seat(config).holder()
+    from vantage6.node.admin.container import running  # noqa: PLC0415 - brings the Docker SDK with it
+
+    holder = seat(config).holder() or running(context, config)
     return {"state": "offline"} if holder is None else {"state": "connecting", **holder}

@@ -12,9 +12,11 @@ from vantage6.common.commands import Code, Stop, code_of, same_again
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.findings import Finding
+from vantage6.node.admin.container import follow_container, running, start_container, stop_container
 from vantage6.node.admin.options import Which, of_node, of_which, title
 from vantage6.node.app import seat, versions
 from vantage6.node.config import NodeConfig, load_context
+from vantage6.node.dockerized import DEFAULT_IMAGE, as_seen_inside, container_name
 from vantage6.node.logs import set_up_logs
 
 READY_SECONDS = 60.0
@@ -23,15 +25,19 @@ STOP_SECONDS = 30.0
 
 @click.command()
 @of_node
+@click.option("--image", help=f"The node's image; fetched when there is a newer one. [default: {DEFAULT_IMAGE}]")
+@click.option("--local", is_flag=True, help="As a process; so it is for other runtimes than docker.")
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C; for service managers.")
 @click.option("--attach", is_flag=True, help="Show the node's log afterwards; Ctrl-C leaves the node running.")
 @click.option("--check/--no-check", default=True, help="Look first whether everything that the node needs is there.")
 @click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds until it must be online.")
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
 @click.option("--verbose", is_flag=True, help="Log more.")
+@click.option("--dockerized", hidden=True, help="In the container: what tells this node apart.")
 def start(
-    context: Context, *, foreground: bool, attach: bool, check: bool, seconds: float, log_format: str, verbose: bool
-) -> None:
+    context: Context, *, image: str | None, local: bool, foreground: bool, attach: bool, check: bool, seconds: float,
+    log_format: str, verbose: bool, dockerized: str | None,
+) -> None:  # fmt: skip
     """Start a node, and return when it is online at the server, or say why it is not.
 
     Examples:
@@ -41,7 +47,7 @@ def start(
         vnode start --config node.yaml --environment test --attach
     """
     if foreground:
-        _in_foreground(context, log_format, verbose=verbose)
+        _in_foreground(context, log_format, verbose=verbose, dockerized=dockerized)
         return
     config = load_context(context)
     refuse_second(context, config)
@@ -49,19 +55,25 @@ def start(
     if check:
         _check(context, config)
     flags = ["--log-format", log_format, *(["--verbose"] if verbose else [])]
-    _as_process(context, config, flags, seconds)
+    if config.runtime == "docker" and not local:
+        _as_container(context, config, image or DEFAULT_IMAGE, flags, seconds)
+    else:
+        _as_process(context, config, flags, seconds)
     if attach:
-        follow(config)
+        follow(context, config)
 
 
-def _in_foreground(context: Context, log_format: str, *, verbose: bool) -> None:
+def _in_foreground(context: Context, log_format: str, *, verbose: bool, dockerized: str | None) -> None:
     import asyncio  # noqa: PLC0415 - only here
 
     from vantage6.node.app import serve  # noqa: PLC0415
 
     set_up_logs(log_format, verbose=verbose)
     try:
-        asyncio.run(serve(load_context(context), context.environment))
+        config = load_context(context)
+        if dockerized:
+            config = as_seen_inside(config, dockerized)
+        asyncio.run(serve(config, context.environment))
     except Vantage6Error as error:
         background.tell_starter(ok=False, message=error.message, code=int(code_of(error)))
         raise Stop(f"the node stopped: {error.message}", code_of(error)) from error
@@ -69,10 +81,10 @@ def _in_foreground(context: Context, log_format: str, *, verbose: bool) -> None:
 
 def refuse_second(context: Context, config: NodeConfig) -> None:
     """A second start of the same node, before anything is looked at."""
-    holder = seat(config).holder()
+    holder = seat(config).holder() or running(context, config)
     if holder is not None:
         raise Stop(
-            f"{title(context, config)} runs already (process {holder.get('pid')}, since {holder.get('since')}); "
+            f"{title(context, config)} runs already (as {holder.get('pid')}, since {holder.get('since')}); "
             "'vnode restart' starts it anew, 'vnode attach' shows its log",
             Code.RUNNING,
         )
@@ -88,6 +100,8 @@ def _check(context: Context, config: NodeConfig) -> None:
 
     report = doctor.run(config, context.document, deep=True)
     for finding in report.findings:
+        if finding.outcome == "ok" and finding.what in {"engine", "server"}:
+            terminal.say(f"{finding.what}: {finding.detail}")
         if finding.outcome == "warning":
             terminal.warn(f"{finding.what}: {finding.detail}. {finding.fix}")
     bad = [finding for finding in report.findings if finding.outcome == "failed"]
@@ -132,6 +146,23 @@ def _as_process(context: Context, config: NodeConfig, flags: list[str], seconds:
         raise Stop(text, Code(int(started.facts.get("code") or Code.FAILED)))
 
 
+def _as_container(context: Context, config: NodeConfig, image: str, flags: list[str], seconds: float) -> None:
+    started = start_container(context, config, image, flags, seconds)
+    what, container = title(context, config), container_name(config.name, context.scope)
+    if started.ok:
+        facts = started.facts
+        terminal.say(
+            f"{what} is online at {config.server_url} as {facts['node']!r} of {facts['organization']!r} in "
+            f"collaboration {facts['collaboration']!r} (container {container} of {image})"
+        )
+    elif started.pid:
+        text = f"{what} was started (container {container}) but is not online after {seconds:g} s; it goes on trying"
+        raise Stop(text, Code.TIMEOUT)
+    else:
+        why = started.facts.get("message") or "it said nothing"
+        raise Stop(f"{what} did not start: {why}", Code(int(started.facts.get("code") or Code.FAILED)))
+
+
 def _last_words(log: Path) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
 
@@ -158,7 +189,7 @@ def halt(context: Context, config: NodeConfig) -> bool:
     place = seat(config)
     holder = place.holder()
     if holder is None:
-        return False
+        return stop_container(context, config)
     if not place.stop(STOP_SECONDS):
         raise Stop(
             f"{title(context, config)} (process {holder.get('pid')}) has not ended within {STOP_SECONDS:g} s; "
@@ -171,7 +202,9 @@ def halt(context: Context, config: NodeConfig) -> bool:
 @click.command()
 @of_node
 @click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds until it must be online.")
-def restart(context: Context, *, seconds: float) -> None:
+@click.option("--image", help="The node's image.")
+@click.option("--local", is_flag=True, help="As a process without a container.")
+def restart(context: Context, *, seconds: float, image: str | None, local: bool) -> None:
     """Stop a node if it runs, and start it.
 
     Example: vnode restart --name north
@@ -181,7 +214,10 @@ def restart(context: Context, *, seconds: float) -> None:
         terminal.say(f"{title(context, config)} has stopped")
     _show_versions(config)
     _check(context, config)
-    _as_process(context, config, [], seconds)
+    if config.runtime == "docker" and not local:
+        _as_container(context, config, image or DEFAULT_IMAGE, [], seconds)
+    else:
+        _as_process(context, config, [], seconds)
 
 
 @click.command()
@@ -192,15 +228,18 @@ def attach(which: Which) -> None:
     Example: vnode attach --name north
     """
     chosen = which.environments()
-    running = [config for _, config in chosen if seat(config).holder() is not None]
-    if not running:
+    found = [each for each in chosen if seat(each[1]).holder() or running(*each)]
+    if not found:
         context, config = chosen[0]
         raise Stop(f"{title(context, config)} does not run; its last log: {log_file(config)}", Code.NOT_RUNNING)
-    follow(running[0])
+    follow(*found[0])
 
 
-def follow(config: NodeConfig) -> None:
+def follow(context: Context, config: NodeConfig) -> None:
     try:
+        if seat(config).holder() is None:
+            follow_container(context, config)
+            return
         background.follow(log_file(config), lambda line: click.echo(terminal.harmless(line)), seat(config))
     except KeyboardInterrupt:
         terminal.say("left; the node goes on ('vnode stop' ends it)")

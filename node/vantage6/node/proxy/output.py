@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
+from vantage6.api.v1.algorithm_pb2 import WriteOutputRequest
 from vantage6.common.errors import AlreadyExists, FailedPrecondition, ResourceExhausted
 
 
@@ -20,14 +21,14 @@ class Output:
         self._limit = limit
         self._taken = False
 
-    async def write(self, chunks: AsyncIterator[bytes]) -> None:
+    async def write(self, messages: AsyncIterator[WriteOutputRequest]) -> None:
         """Returns when the output is complete."""
         if self._taken:
             raise AlreadyExists("this run has written its output, or is doing so")
         self._taken = True
         file = await asyncio.to_thread(_open, self._path)
         try:
-            await self._fill(file, chunks)
+            await self._fill(file, messages)
         except BaseException:
             file.truncate(0)
             self._taken = False
@@ -35,13 +36,13 @@ class Output:
         finally:
             file.close()
 
-    async def _fill(self, file: BinaryIO, chunks: AsyncIterator[bytes]) -> None:
+    async def _fill(self, file: BinaryIO, messages: AsyncIterator[WriteOutputRequest]) -> None:
         size = 0
-        async for chunk in chunks:
-            size += len(chunk)
+        async for message in messages:
+            size += len(message.chunk)
             if size > self._limit:
                 raise ResourceExhausted(f"the output is larger than the {self._limit} bytes that this site lets out")
-            await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(file.write, message.chunk)
 
 
 def _open(path: Path) -> BinaryIO:

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 
 from vantage6.api.v1.delivery_pb2 import Assignment
+from vantage6.node.gate import Gate
 from vantage6.node.link import Link
 from vantage6.node.payloads import Payloads, bearer
 from vantage6.node.sealing import Sealer
@@ -31,6 +32,7 @@ class ProxiedRun:
     output_path: Path
     # For what is on its way through, on the site's own disk.
     spool_folder: Path
+    gate: Gate
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import cast
 
 from vantage6.api.v1.algorithm_pb2 import (
     CancelSubtaskRequest,
@@ -102,7 +104,7 @@ class Servicer(AlgorithmServiceServicer):
     async def ReportProgress(self, request: ReportProgressRequest, context: Context) -> ReportProgressResponse:
         if self._brake.lets_pass():
             run = self._run.assignment
-            text = request.text[:LINE_LENGTH].encode()
+            text = request.text[:LINE_LENGTH].encode() if self._run.gate.lets_text_out() else b""
             sealed = self._run.sealer.seal_for_initiator(run, text, Purpose.PROGRESS) if text else b""
             progress = Progress(
                 result_id=run.result_id,
@@ -116,7 +118,7 @@ class Servicer(AlgorithmServiceServicer):
 
     @answering
     async def WriteLog(self, request: WriteLogRequest, context: Context) -> WriteLogResponse:
-        if self._run.share_logs and self._brake.lets_pass():
+        if self._run.share_logs and self._run.gate.lets_text_out() and self._brake.lets_pass():
             run = self._run.assignment
             line = request.line[:LINE_LENGTH].encode() + b"\n"
             sealed = self._run.sealer.seal_for_initiator(run, line, Purpose.LOG)
@@ -129,7 +131,9 @@ class Servicer(AlgorithmServiceServicer):
     async def WriteOutput(
         self, request_iterator: AsyncIterator[WriteOutputRequest], context: Context
     ) -> WriteOutputResponse:
-        await self._output.write(message.chunk async for message in request_iterator)
+        # Closed by hand: a stream that is refused half-way would else complain when it is collected.
+        async with aclosing(cast("AsyncGenerator[WriteOutputRequest, None]", aiter(request_iterator))) as messages:
+            await self._output.write(messages)
         return WriteOutputResponse()
 
 

@@ -97,6 +97,7 @@ class RunSpec:
     command: tuple[str, ...] | None = None  # Arguments for the image's own entry point.
     groups: tuple[int, ...] = ()  # Groups of this machine that may read the mounted databases.
     forwards: tuple[Forward, ...] = ()
+    digest: str = ""  # As `pull` gave it; a name may have come to mean another image since.
 
 
 @dataclass(frozen=True)

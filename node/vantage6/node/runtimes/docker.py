@@ -31,7 +31,7 @@ from vantage6.node.runtimes.base import (
     RuntimeUnknown,
 )
 from vantage6.node.runtimes.docker_events import Endings
-from vantage6.node.runtimes.docker_images import Credentials, ImageStore
+from vantage6.node.runtimes.docker_images import Credentials, ImageStore, pinned
 from vantage6.node.runtimes.docker_logs import follow
 from vantage6.node.runtimes.docker_paths import HostPaths
 from vantage6.node.runtimes.hardening import Hardening
@@ -244,9 +244,10 @@ class DockerRuntime:
             environment["PROXY_ADDRESS"] = f"127.0.0.1:{PROXY_PORT}"
         config = client.api.create_host_config(**hardening(spec, self._paths.on_host, self._hardness, network))
         try:
+            image, command = pinned(client, spec.image, spec.digest), spec.command
             made = client.api.create_container(
-                spec.image, list(spec.command) if spec.command is not None else None, name=name,
-                user=self._hardness.user, labels=labels, environment=environment, host_config=config,
+                image, list(command) if command is not None else None, name=name, user=self._hardness.user,
+                labels=labels, environment=environment, host_config=config,
                 hostname=hostname, healthcheck={"test": ["NONE"]},
             )  # fmt: skip
         except APIError as error:

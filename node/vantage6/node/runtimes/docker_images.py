@@ -120,3 +120,13 @@ def digest_of(image: str, local: Image) -> str:
         if name in {repository, f"docker.io/{repository}", f"docker.io/library/{repository}"}:
             return str(digest)
     return str(local.id)
+
+
+def pinned(client: DockerClient, image: str, digest: str) -> str:
+    """The name by which the engine finds exactly the image that was looked at, and no later one."""
+    if not digest:
+        return image
+    try:
+        return str(client.images.get(digest).id)  # An image that never was in a registry.
+    except ImageNotFound:
+        return f"{parse_repository_tag(image)[0]}@{digest}"

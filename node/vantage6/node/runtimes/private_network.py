@@ -18,6 +18,7 @@ from docker.types import IPAMConfig, IPAMPool, Mount
 
 from vantage6.node.runtimes import relay
 from vantage6.node.runtimes.base import MIB, NOBODY, RunRefused
+from vantage6.node.runtimes.docker_events import cut, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,9 +86,6 @@ class PrivateNetwork:
                 user=RELAY_USER, entrypoint=["python3", "-I", "-c"], hostname="algorithm",
                 labels={**self._labels("relay"), "vantage6-relay-of": name}, healthcheck={"test": ["NONE"]},
                 host_config=client.api.create_host_config(**self._restrictions(spec, on_host)),
-                networking_config=client.api.create_networking_config(
-                    {self.name: client.api.create_endpoint_config()}
-                ),
             )  # fmt: skip
         except NotFound as error:
             raise RunRefused(
@@ -113,7 +111,8 @@ class PrivateNetwork:
                 if b"ready\n" in said:
                     return
         finally:
-            stream.close()
+            cut(stream)
+            release(stream)
         log.warning("a relay did not start: %s", said.decode(errors="replace")[-500:])
         raise RunRefused("the run's relay did not start; the node's log says why")
 

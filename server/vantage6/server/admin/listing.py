@@ -73,7 +73,7 @@ def files(context: Context, *, as_json: bool) -> None:
         "log_file": str(log_file(context, config)),
         "database": make_url(config.database_url).render_as_string(hide_password=True),
         "data_folder": str(config.data_dir),
-        "payloads": str(config.blob_folder),
+        "payloads": config.blob_location,
         "token_secret": str(config.secret_file),
     }
     if as_json:

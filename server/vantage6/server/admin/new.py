@@ -50,7 +50,9 @@ def new(
     settings["root_email"] = answer(root_email, "--root-email", "Email address of root", check=_email)
     section = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     write_configuration(path, environment, section, yes=yes)
-    terminal.say(f"next: 'vserver check --name {name}', then 'vserver start --name {name}'")
+    flags = f"--name {name}{'' if environment == 'prod' else f' --environment {environment}'}"
+    flags += f" --{scope}" if scope and scope != DEFAULT_SCOPE[Kind.SERVER] else ""
+    terminal.say(f"next: 'vserver check {flags}', then 'vserver start {flags}'")
 
 
 def _address(text: str) -> str:

@@ -19,6 +19,8 @@ async def bootstrap(
 ) -> str | None:
     """Returns the password of root if it was made now: the only chance to learn it (M05, CVE-2026-54445)."""
     async with database.write() as store:
+        # Replicas may start together; the second finds what the first has made.
+        await store.lock_name("bootstrap")
         roles = await _default_roles(store)
         if await store.accounts.count_users():
             return None

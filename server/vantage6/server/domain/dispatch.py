@@ -230,6 +230,8 @@ class Dispatcher:
         if not store.shared:
             return links
         current = await store.parties.connections({link.node.id for link in links})
+        for link in links:
+            self._supersede(link.address, current.get(link.node.id, 0))
         return [link for link in links if current.get(link.node.id) == link.connection]
 
     def _send(

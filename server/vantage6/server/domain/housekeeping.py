@@ -82,7 +82,7 @@ class Housekeeping:
         return len(abandoned)
 
     async def _drop_orphans(self) -> int:
-        """Blobs of payloads whose rows are gone: a crash came between the two. A row is always there before its blob."""
+        """Blobs whose rows are gone: a crash came between the two. A row is always there before its blob."""
         found = await self._blobs.ids()
         orphans: list[str] = []
         for start in range(0, len(found), AT_ONCE):

@@ -103,7 +103,7 @@ class PayloadDesk:
         used = await store.payloads.used(collaboration_id)
         if used + size > self._quota:
             raise ResourceExhausted(
-                f"collaboration {collaboration_id} has {used} of {self._quota} bytes in use, and {size} more do not fit: "
+                f"collaboration {collaboration_id} has {used} of {self._quota} bytes in use; {size} more do not fit: "
                 "delete tasks that are no longer needed, or ask the server's administrator for a larger quota",
                 used=used,
                 quota=self._quota,

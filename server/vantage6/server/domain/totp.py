@@ -30,7 +30,7 @@ def matching_step(secret: bytes, code: str, seconds: float) -> int | None:
     """The time step whose code this is, near the moment `seconds` of the Unix clock; None for a wrong code."""
     current = int(seconds) // SECONDS
     found = None
-    for step in range(current - TOLERANCE, current + TOLERANCE + 1):
+    for step in range(max(0, current - TOLERANCE), current + TOLERANCE + 1):
         if hmac.compare_digest(code_at(secret, step).encode(), code.encode()):
             found = step
     return found

@@ -51,7 +51,10 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
     async def _topic(self, caller: Caller, request: event_pb2.WatchRequest | event_pb2.StreamEventsRequest) -> Topic:
         if request.HasField("task_id"):
             async with self._database.read() as store:
-                await tasks.visible(store, caller, request.task_id)
+                task = await tasks.visible(store, caller, request.task_id)
+                # Who may see the task need not be one who is told of what happens: a node is not.
+                if await store.tasks.visible(task.id, permissions.task_sight(caller, Resource.EVENT)) is None:
+                    raise PermissionDenied("You may not watch this task.")
             return Topic(task_id=request.task_id)
         if isinstance(caller, ContainerCaller):
             raise InvalidArgument("task_id: an algorithm watches its own subtasks", field="task_id")

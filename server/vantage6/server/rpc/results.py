@@ -62,7 +62,9 @@ async def result_messages(
         for (result_id, kind), content in (await store.results.contents(list(of_result))).items():
             of_result[result_id][kind] = content
     organizations = await store.parties.organizations({row.organization_id for row in rows})
-    online = await _online(store, {task.collaboration_id for task in tasks.values()})
+    online = await store.parties.online_among(
+        {row.organization_id for row in rows}, {task.collaboration_id for task in tasks.values()}
+    )
     encrypted: dict[int, bool] = {}
     for collaboration_id in {task.collaboration_id for task in tasks.values()} if rest else ():
         collaboration = await store.parties.collaboration(collaboration_id)
@@ -82,8 +84,3 @@ async def result_messages(
         )
         messages.append(message)
     return messages
-
-
-async def _online(store: Store, collaboration_ids: set[int]) -> set[tuple[int, int]]:
-    nodes = await store.parties.nodes_at(collaboration_ids=collaboration_ids)
-    return {(node.organization_id, node.collaboration_id) for node in nodes if node.online}

@@ -109,9 +109,9 @@ class PostgresBus:
     async def _session(self) -> AsyncIterator[Any]:
         async with self._database.engine.connect() as connection:
             pooled = await connection.get_raw_connection()
+            driver: Any = pooled.driver_connection
             # Not the pool's any more: it is closed at the end, and the replica's lock goes with it.
             pooled.detach()
-            driver: Any = pooled.driver_connection
             self._lost = False
             driver.add_termination_listener(self._on_lost)
             await driver.execute(_KEEPALIVE, timeout=STATEMENT_SECONDS)
@@ -171,7 +171,7 @@ class PostgresBus:
     def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:
             replica, signals = self._reader.read(str(payload), own=self.replica)
-        except ValueError:
+        except wire.NoMessageError:
             log.warning("notification_not_understood", exc_info=True)
             return
         if replica == self.replica:

@@ -200,6 +200,15 @@ class Parties:
         which = or_(Node.organization_id.in_(organization_ids), Node.collaboration_id.in_(collaboration_ids))
         return list(await self._session.scalars(select(Node).where(which).order_by(Node.id)))
 
+    async def online_among(
+        self, organization_ids: Collection[int], collaboration_ids: Collection[int]
+    ) -> set[tuple[int, int]]:
+        """Which of these organizations have a connected node in which of these collaborations."""
+        query = select(Node.organization_id, Node.collaboration_id).where(
+            Node.online, Node.organization_id.in_(organization_ids), Node.collaboration_id.in_(collaboration_ids)
+        )
+        return {(row.organization_id, row.collaboration_id) for row in await self._session.execute(query)}
+
     async def add_node(self, row: Node) -> Node:
         return await add_row(self._session, row, "The name is taken, or the organization has a node there already.")
 

@@ -95,6 +95,10 @@ class Database:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Store]:
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            if not self.shared:
+                # SQLite's driver begins at the first INSERT only: a savepoint before it would be the transaction, and
+                # be committed with its release. Immediate: another process (`vserver import`) is waited for here.
+                await (await session.connection()).exec_driver_sql("BEGIN IMMEDIATE")
             store = Store(session)
             yield store
             await _to_the_end(self._commit(session, store))

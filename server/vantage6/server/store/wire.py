@@ -7,8 +7,8 @@ PostgreSQL keeps them together, so a reader needs one buffer for each replica.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import re
 from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
@@ -18,10 +18,15 @@ from vantage6.server.domain.bus import Connected, CutOff, Deadline, Happened, Re
 
 PART = 7_900
 MAX_PARTS = 4_096
+_FORM = re.compile(r"(?P<replica>[0-9]{1,10})(?P<end>[+.])(?P<text>.*)", re.DOTALL)
 
 _PLAIN: dict[str, type[Wake | Stop | Deadline | Connected | CutOff | Resync]] = {
     kind.__name__: kind for kind in (Wake, Stop, Deadline, Connected, CutOff, Resync)
 }
+
+
+class NoMessageError(Exception):
+    """A notification that is not ours, or of another version."""
 
 
 def encode(replica: int, signals: Iterable[Signal]) -> list[str]:
@@ -46,20 +51,22 @@ class Reader:
         self._parts: dict[int, list[str]] = {}
 
     def read(self, payload: str, own: int) -> tuple[int, list[Signal]]:
-        """The sender, and its signals if this was the last part (none of those that are our own); or ValueError."""
-        end = next((i for i, char in enumerate(payload[:12]) if not char.isdigit()), 0)
-        replica = int(payload[:end])
+        """The sender, and its signals if this was the last part (none of those that are our own)."""
+        match = _FORM.fullmatch(payload)
+        if match is None:
+            raise NoMessageError("no number of a replica")
+        replica = int(match["replica"])
         if replica == own:
             return replica, []
         parts = self._parts.setdefault(replica, [])
-        parts.append(payload[end + 1 :])
-        if payload[end] == "+" and len(parts) < MAX_PARTS:
+        parts.append(match["text"])
+        if match["end"] == "+" and len(parts) < MAX_PARTS:
             return replica, []
         del self._parts[replica]
         try:
             return replica, [_signal(*fields) for fields in json.loads("".join(parts))]
-        except (TypeError, KeyError, binascii.Error, DecodeError) as error:
-            raise ValueError("not a message of this version") from error
+        except (ValueError, TypeError, KeyError, DecodeError) as error:
+            raise NoMessageError(f"not a list of signals of this version: {type(error).__name__}") from error
 
 
 def _signal(kind: str, *fields: object) -> Signal:

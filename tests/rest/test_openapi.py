@@ -1,0 +1,60 @@
+"""The OpenAPI description: valid, complete, and true when a machine tries it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vantage6.gateway.config import GatewayConfig
+from vantage6.gateway.contract import bindings
+from vantage6.server.openapi import document
+from vantage6.server.openapi_page import page_bytes
+
+from .conftest import Site
+
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("rest")]
+
+
+async def test_it_holds_every_path_with_the_code_that_the_gateway_answers() -> None:
+    paths = document()["paths"]
+    found = bindings(GatewayConfig(plaintext=True).descriptors)
+    assert {(b.path, b.method.lower()) for b in found} == {(path, verb) for path in paths for verb in paths[path]}
+    for binding in found:
+        codes = set(paths[binding.path][binding.method.lower()]["responses"]) - {"default"}
+        chosen = "200" if binding.rpc in {"CreateTask", "CreateCollaboration"} else "201"
+        assert codes == {chosen if binding.creates else "200"}, binding
+    ids = [operation["operationId"] for path in paths.values() for operation in path.values()]
+    assert len(ids) == len(set(ids))
+
+
+async def test_it_is_served_and_so_is_the_page(site: Site) -> None:
+    async with site.web() as web:
+        answer = await web.get("/api/openapi.json")
+        assert answer.json() == document()
+        assert answer.headers["content-type"].startswith("application/json")
+        page = await web.get("/api/docs")
+    assert page.content == page_bytes()
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src")
+    assert "<script" not in page.text
+    assert "http://" not in page.text.replace("http://www.w3.org", "")
+
+
+async def test_schemathesis_finds_no_lie_and_no_crash(site: Site, tmp_path: Path) -> None:
+    """Reading calls with a root token: no 5xx, and answers of the described type and shape."""
+    (tmp_path / "ca.pem").write_bytes(b"")
+    arguments = [
+        str(Path(sys.executable).with_name("schemathesis")), "run", f"{site.url}/api/openapi.json", "--url", site.url,
+        "--tls-verify", "false", "--phases", "fuzzing", "--max-examples", "6", "--seed", "6", "--generation-deterministic",
+        "--exclude-path", "/api/event", "--exclude-path-regex", "^/api/(token|session|recover)",
+        "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+        "--header", f"Authorization: Bearer {site.tokens['root']}", "--no-color",
+    ]  # fmt: skip
+    import asyncio  # noqa: PLC0415
+
+    done = await asyncio.to_thread(subprocess.run, arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
+    print(done.stdout[-3000:])  # noqa: T201
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

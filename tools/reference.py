@@ -1,0 +1,144 @@
+"""Writes docs/commands.md and docs/configuration.md from the commands and the settings themselves; `--check` compares.
+
+A setting's meaning is the text below its field, or the comment above it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from vantage6.common.commands import MEANINGS
+from vantage6.common.settings import section_of
+from vantage6.gateway.config import GatewayConfig
+from vantage6.node.cli import main as vnode
+from vantage6.node.config import NodeConfig
+from vantage6.server.cli import main as vserver
+from vantage6.server.config import ServerConfig
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+MADE = "<!-- made by tools/reference.py (make docs); do not edit -->\n"
+
+
+def commands() -> str:
+    """Every command and option of `vserver` and `vnode`, and the exit codes."""
+    parts = [MADE, "# Commands\n", "Server first, then node. All of them say `--help`.\n", _codes()]
+    for name, group in (("vserver", vserver), ("vnode", vnode)):
+        parts.append(f"## {name}\n\n{_paragraph(group)}\n")
+        parts += [_command(name, group.commands[each]) for each in sorted(group.commands)]
+    return "\n".join(parts)
+
+
+def _codes() -> str:
+    rows = "\n".join(f"| {int(code)} | {text} |" for code, text in MEANINGS.items())
+    return f"## Exit codes\n\n| code | meaning |\n|---|---|\n{rows}\n"
+
+
+def _paragraph(command: click.Command) -> str:
+    return inspect.cleandoc(command.help or "").split("\n\n", 1)[0].split("\nExample")[0].replace("\n", " ").strip()
+
+
+def _command(program: str, command: click.Command) -> str:
+    help_text = inspect.cleandoc(command.help or "")
+    examples = re.findall(rf"^(?:Example: |\s+)((?:pass show .*)?{program} .*)$", help_text, re.MULTILINE)
+    arguments = "".join(f" {each.make_metavar(_context(command))}" for each in command.params if _is_argument(each))
+    rows = "\n".join(_option(each) for each in command.params if isinstance(each, click.Option))
+    blocks = "\n".join(f"    {example}" for example in examples)
+    table = f"| option | meaning |\n|---|---|\n{rows}\n" if rows else ""
+    return f"### {program} {command.name}{arguments}\n\n{_paragraph(command)}\n\n{blocks}\n\n{table}"
+
+
+def _is_argument(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Argument)
+
+
+def _context(command: click.Command) -> click.Context:
+    return click.Context(command)
+
+
+def _option(option: click.Option) -> str:
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    kind = "" if option.is_flag else f" {_escaped(option.make_metavar(_context(click.Command('x'))))}"
+    default = option.default if option.show_default else None
+    text = (option.help or "").rstrip(".")
+    return f"| {names}{kind} | {_escaped(text)}{f' (default {default})' if default is not None else ''} |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def configuration() -> str:
+    """Every key of the three configuration files."""
+    intro = (
+        "Node and server: everything stands below `application:`, or below `environments:` and `prod:`, `acc:`, "
+        "`test:` or `dev:`; each of them is a whole configuration. `vnode files` and `vserver files` say where the files are. "
+        "Relative paths are relative to the folder of the file. An unknown key, a wrong type or a key that is there "
+        "twice is an error that names file, line, key and the nearest valid one.\n\n"
+        "Secrets need not stand in the file: the node's API key may be in `api_key_file` or in the environment "
+        "(`VANTAGE6_NODE_API_KEY`), the URL of the server's database in `VANTAGE6_DB_URI`.\n"
+    )
+    parts = [MADE, "# Configuration\n", intro]
+    for title, model in (("Node", NodeConfig), ("Server", ServerConfig), ("Gateway", GatewayConfig)):
+        rows = "\n".join(f"| `{key}` | {default} | {_escaped(text)} |" for key, default, text in keys(model))
+        parts.append(f"## {title}\n\n| key | default | meaning |\n|---|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Key, default and meaning, sections with what is in them."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        inner = section_of(model, (name,))
+        section = inner is not model
+        yield key, "" if section else _default(field.default), field.description or _comment(model, name)
+        if section:
+            many = "dict[" in str(field.annotation)
+            yield from keys(inner, f"{key}.LABEL." if many else f"{key}.")
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, Path) and value.is_absolute():
+        return "from the package"
+    if isinstance(value, Enum):
+        value = value.value
+    return "" if value in (None, "", [], {}, ()) else f"`{value}`"
+
+
+def _comment(model: type[BaseModel], name: str) -> str:
+    """The comment lines right above a field."""
+    lines = inspect.getsource(model).splitlines()
+    number = next((number for number, line in enumerate(lines) if line.startswith(f"    {name}:")), 0)
+    found: list[str] = []
+    while number and lines[number - 1].strip().startswith("#"):
+        number -= 1
+        found.insert(0, lines[number].strip().lstrip("# "))
+    return " ".join(found)
+
+
+def main() -> int:
+    wrong = []
+    for name, text in (("commands.md", commands()), ("configuration.md", configuration())):
+        path = DOCS / name
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            wrong.append(name)
+    if wrong:
+        print(f"not as the code says: {', '.join(wrong)}; run: make docs")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
