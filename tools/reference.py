@@ -81,7 +81,8 @@ def configuration() -> str:
     """Every key of the three configuration files."""
     intro = (
         "Node and server: everything stands below `application:`, or below `environments:` and `prod:`, `acc:`, "
-        "`test:` or `dev:`; each of them is a whole configuration. `vnode files` and `vserver files` say where the files are. "
+        "`test:` or `dev:`; each of them is a whole configuration. `vnode files` and `vserver files` say "
+        "where they are. "
         "Relative paths are relative to the folder of the file. An unknown key, a wrong type or a key that is there "
         "twice is an error that names file, line, key and the nearest valid one.\n\n"
         "Secrets need not stand in the file: the node's API key may be in `api_key_file` or in the environment "

@@ -13,6 +13,10 @@ import pytest
 from .network import ROOT, Network, running
 
 MARKER = "MARKER-7f3a-patient-secret"
+LONG_MARKER = MARKER + "y" * 70_000
+"""Too long for a message, so that the input that names it goes through the payload store."""
+OUTPUT_MARKER = "70707070707.5"
+"""The sum of the columns with these names at every site."""
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +25,9 @@ def site_data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("data")
     files = []
     for site, size in enumerate((7, 11, 23), start=1):
-        frame = pd.DataFrame({"age": [20 + site * 3 + i for i in range(size)], "note": [MARKER] * size})
+        secret = [float(OUTPUT_MARKER)] + [0.0] * (size - 1)
+        ages = [20 + site * 3 + i for i in range(size)]
+        frame = pd.DataFrame({"age": ages, "note": [MARKER] * size, MARKER: secret, LONG_MARKER: secret})
         files.append(folder / f"site{site}.csv")
         frame.to_csv(files[-1], index=False)
     return files

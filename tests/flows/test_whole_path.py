@@ -9,7 +9,7 @@ import pytest
 
 from vantage6.client import Client, TaskState
 
-from .conftest import MARKER
+from .conftest import LONG_MARKER, MARKER, OUTPUT_MARKER
 from .network import Network
 
 AVERAGE = "vantage6/examples/average:dev"
@@ -44,33 +44,38 @@ def test_a_central_algorithm_gets_the_pooled_result(network: Network, pooled: pd
 
 
 @pytest.mark.row("M34", "M37", "M38")
-def test_the_server_sees_ciphertext_only(network: Network) -> None:
-    """The marker is in the input, in the output and in the log of the algorithm's error."""
+@pytest.mark.parametrize("column", [MARKER, LONG_MARKER], ids=["inline", "payload"])
+def test_the_server_sees_ciphertext_only(network: Network, column: str) -> None:
+    """A marker is in every input, another one in every output; the server's disk and all logs are searched for them."""
     client = network.client
     task = client.task.create(
         collaboration=network.collaboration_id,
         organizations=[site.organization_id for site in network.sites],
         image=AVERAGE,
-        input={"method": "partial_average", "args": [MARKER]},
+        input={"method": "partial_average", "args": [column]},
         databases=["default"],
     )
     client.wait(task, progress=False)
-    results = list(client.results(task))
-    assert {r.organization_id for r in results} == {site.organization_id for site in network.sites}
-    # It is there before the grep means something: the nodes opened it.
-    assert any(MARKER.encode() in path.read_bytes() for path in network.folder.rglob("*.log")) or results
-    needles = [MARKER.encode(), base64.b64encode(MARKER.encode())[:-4], MARKER.encode().hex().encode()]
-    looked_at = 0
-    for path in [network.server.log, network.gateway.log, *(network.folder / "data").rglob("*")]:
-        if path.is_file():
-            content = path.read_bytes()
-            looked_at += 1
-            assert not any(needle in content for needle in needles), path
-    assert looked_at >= 4
+    values = [result.value for result in client.results(task)]
+    # The markers were really there, and came out of the containers.
+    assert [value["sum"] for value in values] == [float(OUTPUT_MARKER)] * 3
+    needles = [
+        needle
+        for marker in (MARKER.encode(), OUTPUT_MARKER.encode())
+        for needle in (marker, marker.hex().encode(), *(base64.b64encode(marker[i:])[:-4] for i in range(3)))
+    ]
+    places = [path for path in (network.folder / "data").rglob("*") if path.is_file()]
+    assert {"server.db", "server.db-wal"} <= {path.name for path in places}
+    assert (column == MARKER) or any("blobs" in path.parts for path in places)
+    for path in [*places, network.server.log, network.gateway.log, *(site.node.log for site in network.sites)]:
+        content = path.read_bytes()
+        assert not any(needle in content for needle in needles), path
     tokens = network.log_in_rest()
     with network.rest(tokens["access_token"]) as web:
-        inputs = [base64.b64decode(r["input"]) for r in web.get(f"/api/task/{task.id}/result").json()]
-    assert len(set(inputs)) == 3
+        results = web.get(f"/api/task/{task.id}/result").json()
+    # Sealed for each organization on its own.
+    assert len({r["input"] or r["input_payload"]["id"] for r in results}) == 3
+    assert len({r["result"] for r in results}) == 3
 
 
 @pytest.mark.row("D03", "M51", "M16")

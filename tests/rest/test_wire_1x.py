@@ -142,7 +142,7 @@ async def test_the_statuses_are_those_that_programs_wait_for(site: Site) -> None
         for path, status in (("/api/task/999999", 404), ("/api/user/999999", 404), ("/api/nothing", 404)):
             answer = await web.get(path)
             assert (answer.status_code, bool(answer.json()["msg"])) == (status, True)
-        for token in ("rubbish", ""):
+        for token in ("rubbish", "e30.e30.e30"):
             answer = await web.get("/api/task", headers={"authorization": f"Bearer {token}"})
             assert answer.status_code == 401
             assert answer.json()["msg"]

@@ -18,12 +18,12 @@ from vantage6.server.store.sql import Database
 @pytest.mark.parametrize(
     ("fixtures", "failure"),
     [
-        ({"organizations": [{"name": "East"}], "collaborations": [{"name": "c", "participants": ["Nobody"]}]}, NotFound),
+        ({"organizations": [{"name": "East"}], "collaborations": [{"name": "c", "participants": ["No"]}]}, NotFound),
         (
             {
                 "organizations": [
                     {"name": "East", "users": [
-                        {"username": "a", "email": "a@b.example", "password": "a quite long passphrase 7", "roles": "no"}
+                        {"username": "a", "email": "a@b.example", "password": "a long passphrase 7", "roles": "no"}
                     ]},
                 ]
             },

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -18,6 +20,9 @@ from vantage6.server.domain.secrets import Passwords
 from vantage6.server.store.migrate import FOLDER, SchemaUnknownError, current_revision, expected_revision, upgrade
 from vantage6.server.store.sql import Database
 from vantage6.server.store.tables import Row
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 
 def differences(connection: Connection) -> object:
@@ -36,6 +41,26 @@ async def test_the_steps_make_the_tables_that_the_code_has(tmp_path: Path) -> No
         made = (await connection.execute(text("SELECT sql FROM sqlite_master WHERE name = 'tasks'"))).scalar_one()
     assert "AUTOINCREMENT" in made
     await database.close()
+
+
+@pytest.mark.postgres
+async def test_the_steps_make_the_tables_in_postgresql_too(postgres: Postgres) -> None:
+    """Two replicas start at the same time on an empty database, and find one root there."""
+    url = postgres.create()
+    databases = [Database(url), Database(url)]
+    passwords = Passwords()
+    await asyncio.gather(*(upgrade(database.engine) for database in databases))
+    made = await asyncio.gather(*(bootstrap(database, passwords) for database in databases))
+    assert [bool(password) for password in made] in ([True, False], [False, True])
+    async with databases[0].engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    async with databases[1].read() as store:
+        assert await store.accounts.count_users() == 1
+        assert set(await store.accounts.default_roles()) == set(DEFAULT_ROLES)
+    passwords.close()
+    for database in databases:
+        await database.close()
+    postgres.drop(url)
 
 
 def test_the_first_step_is_sql_that_postgresql_has_types_for() -> None:

@@ -46,6 +46,7 @@ function envoy_on_response(handle)
   end
   local changed = with_msg(body:getBytes(0, body:length()))
   if changed then
-    headers:replace("content-length", tostring(body:setBytes(changed)))
+    -- Waiting for the body has made the older handle invalid.
+    handle:headers():replace("content-length", tostring(body:setBytes(changed)))
   end
 end

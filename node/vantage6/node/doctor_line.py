@@ -163,13 +163,19 @@ async def _keys(
         organization = await OrganizationServiceStub(channel).GetOrganization(request, metadata=token, timeout=SECONDS)
     except grpc.aio.AioRpcError as error:
         return skipped("key pair", f"the server does not show the organization: {from_rpc_error(error).message}")
-    path = config.private_key_file
     if not organization.public_key:
         return ok("key pair", "the server has no public key yet; the node will upload its own")
-    shown = PublicKey.from_pem(organization.public_key)
+    return _compared(config, PublicKey.from_pem(organization.public_key))
+
+
+def _compared(config: NodeConfig, shown: PublicKey) -> Finding:
+    path = config.private_key_file
     fix = "copy the organization's private key to this machine, and set private_key in the configuration"
     if not path.exists():
-        return failed("key pair", f"the server shows {shown.fingerprint}, there is no key here", fix, "refused")
+        text = f"the server shows {shown.fingerprint}"
+        if config.runtime == "docker" and config.private_key is None:
+            return skipped("key pair", f"{text}; a node in a container has its key in its volume")
+        return failed("key pair", f"{text}, there is no key here", fix, "refused")
     try:
         own = KeyPair.load(path).public
     except (Vantage6Error, OSError) as error:

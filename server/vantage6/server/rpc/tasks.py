@@ -56,20 +56,24 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
     async def CreateTask(self, request: task_pb2.CreateTaskRequest, context: Any) -> task_pb2.Task:
         # Not 201, as other creating calls: programs for 1.x want it so.
         await context.send_initial_metadata((("x-http-code", "200"),))
-        async with self._database.write() as store:
-            task = await tasks.create(store, self._bus, current_call().caller, request)
-            await store.flush()
-            return (await task_messages(store, [task]))[0]
+        return await self._database.transact(lambda store: self._create(store, request))
+
+    async def _create(self, store: Store, request: task_pb2.CreateTaskRequest) -> task_pb2.Task:
+        task = await tasks.create(store, self._bus, current_call().caller, request)
+        await store.flush()
+        return (await task_messages(store, [task]))[0]
 
     async def CancelTask(self, request: task_pb2.CancelTaskRequest, context: Any) -> task_pb2.Task:
-        async with self._database.write() as store:
-            task = await tasks.cancel(store, self._bus, current_call().caller, request.id)
-            await store.flush()
-            return (await task_messages(store, [task]))[0]
+        return await self._database.transact(lambda store: self._cancel(store, request))
+
+    async def _cancel(self, store: Store, request: task_pb2.CancelTaskRequest) -> task_pb2.Task:
+        task = await tasks.cancel(store, self._bus, current_call().caller, request.id)
+        await store.flush()
+        return (await task_messages(store, [task]))[0]
 
     async def DeleteTask(self, request: task_pb2.DeleteTaskRequest, context: Any) -> task_pb2.DeleteTaskResponse:
-        async with self._database.write() as store:
-            payloads = await tasks.delete(store, self._bus, current_call().caller, request.id)
+        caller = current_call().caller
+        payloads = await self._database.transact(lambda store: tasks.delete(store, self._bus, caller, request.id))
         for payload in payloads:
             await self._blobs.delete(payload.id, payload.size)
         return task_pb2.DeleteTaskResponse(msg=f"task {request.id} deleted, with its children and results")
