@@ -69,6 +69,9 @@ protos: setup ## make the generated code from protos/
 docs: setup ## docs/commands.md and docs/configuration.md, from the commands and settings themselves
 	@$(PY) tools/reference.py
 
+openapi: setup ## the OpenAPI description, as the server serves it, in build/openapi.json
+	@mkdir -p build && $(PY) -c "from vantage6.server.openapi import document_bytes as d; open('build/openapi.json', 'wb').write(d())"
+
 images: setup ## the algorithm images, for Docker and for the sandbox, without a registry
 	@$(PY) tools/images.py
 

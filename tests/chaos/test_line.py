@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.chaos.small import Small, completed, small_network
 from tests.node.fake_runtime import FakeRuntime
@@ -18,7 +20,7 @@ from vantage6.node.runtimes.base import Exit, RunSpec
 from vantage6.node.runtimes.null import NullRuntime
 from vantage6.server import app as server_app
 
-pytestmark = [pytest.mark.row("M27"), pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.row("M27"), pytest.mark.xdist_group("chaos")]
 
 PIECES = 14
 """So many pieces, both ways, are what one run sends through the line, connecting left out."""
@@ -30,20 +32,23 @@ def every(points: range | list[int], short: list[int]) -> list[object]:
     return [pytest.param(point, marks=[] if point in short else pytest.mark.chaos) for point in points]
 
 
-@pytest.fixture
-def quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def quick_pings() -> Iterator[None]:
     """Keep-alive in the same proportion to the heartbeat as by default."""
-    scaled = (("grpc.keepalive_time_ms", 500), ("grpc.keepalive_timeout_ms", 250))
-    monkeypatch.setattr(node_app, "_OPTIONS", (*node_app._OPTIONS, *scaled))
-    permitted = [(key, value) for key, value in server_app.OPTIONS if "min_ping" not in key]
-    permitted.append(("grpc.http2.min_ping_interval_without_data_ms", 100))
-    monkeypatch.setattr(server_app, "OPTIONS", tuple(permitted))
+    pings = {"grpc.keepalive_time_ms": 500, "grpc.keepalive_timeout_ms": 250, "grpc.http2.ping_timeout_ms": 250}
+    permitted = {"grpc.http2.min_ping_interval_without_data_ms": 100}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(node_app, "_OPTIONS", tuple((dict(node_app._OPTIONS) | pings).items()))
+        patch.setattr(server_app, "OPTIONS", tuple((dict(server_app.OPTIONS) | permitted).items()))
+        yield
 
 
-@pytest.fixture
-async def small(tmp_path: Path) -> AsyncIterator[Small]:
-    async with small_network(tmp_path) as made:
-        yield made
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def small(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Small]:
+    """One network for most of the tests: each leaves it as it was, or it is a finding."""
+    with quick_pings():
+        async with small_network(tmp_path_factory.mktemp("small")) as made:
+            yield made
 
 
 def open_files() -> int:
@@ -67,7 +72,7 @@ async def test_line_cut(small: Small, piece: int) -> None:
 
 
 @pytest.mark.parametrize("piece", every(range(1, PIECES), SHORT[:2]))
-async def test_line_half_open(quick_pings: None, small: Small, piece: int) -> None:
+async def test_line_half_open(small: Small, piece: int) -> None:
     small.line.act_after(piece, small.line.go_silent)
     await run_once(small)
 
@@ -90,30 +95,28 @@ async def test_line_cut_again_and_again(small: Small, seed: int) -> None:
 
 
 @pytest.mark.parametrize("heartbeat", [0.4, pytest.param(5.0, marks=pytest.mark.chaos)])
-async def test_dead_peer_is_noticed_within_three_beats(
-    request: pytest.FixtureRequest, tmp_path: Path, heartbeat: float
-) -> None:
+async def test_dead_peer_is_noticed_within_three_beats(tmp_path: Path, heartbeat: float) -> None:
     """With the default of 5 seconds that is within 15, on both sides; and then there is a new connection soon."""
-    if heartbeat < 5:
-        request.getfixturevalue("quick_pings")
-    async with small_network(tmp_path, heartbeat=heartbeat) as small:
-        assert small.node
-        address = (small.organization_id, small.collaboration_id)
-        await run_once(small)
-        began = time.monotonic()
-        small.line.go_silent()
-        small.line.open.clear()
-        noticed = {}
-        while len(noticed) < 2 and time.monotonic() < began + 4 * heartbeat:
-            if not small.node.link.online.is_set():
-                noticed.setdefault("node", time.monotonic() - began)
-            if not small.server.dispatcher.is_online(address):
-                noticed.setdefault("server", time.monotonic() - began)
-            await asyncio.sleep(0.01)
-        small.line.open.set()
-        assert set(noticed) == {"node", "server"}
-        assert max(noticed.values()) <= 3 * heartbeat + 0.5, noticed
-        await run_once(small)
+    pings = quick_pings() if heartbeat < 5 else nullcontext()
+    with pings:
+        async with small_network(tmp_path, heartbeat=heartbeat) as small:
+            assert small.node
+            address = (small.organization_id, small.collaboration_id)
+            await run_once(small)
+            began = time.monotonic()
+            small.line.go_silent()
+            small.line.open.clear()
+            noticed = {}
+            while len(noticed) < 2 and time.monotonic() < began + 4 * heartbeat:
+                if not small.node.link.online.is_set():
+                    noticed.setdefault("node", time.monotonic() - began)
+                if not small.server.dispatcher.is_online(address):
+                    noticed.setdefault("server", time.monotonic() - began)
+                await asyncio.sleep(0.01)
+            small.line.open.set()
+            assert set(noticed) == {"node", "server"}
+            assert max(noticed.values()) <= 3 * heartbeat + 0.5, noticed
+            await run_once(small)
 
 
 @pytest.mark.parametrize("first", every(range(1, 7), [1, 5]))
@@ -129,10 +132,12 @@ async def test_store_answers_with_an_error(small: Small, point: str, first: int)
 
 async def test_store_makes_a_task_and_answers_with_an_error(small: Small) -> None:
     """Nobody repeats it, and it runs all the same."""
-    with faults.armed("server.store.after_commit=raise"), pytest.raises(faults.InjectedFault):
+    known = len((await small.rows())[1])
+    with faults.armed("server.task.after_commit=raise"), pytest.raises(faults.InjectedFault):
         await small.create()
-    _, (task,) = await small.rows()
-    assert completed(await small.complete(task.id))
+    _, task_rows = await small.rows()
+    assert len(task_rows) == known + 1
+    assert completed(await small.complete(max(task.id for task in task_rows)))
     await small.books_are_equal()
 
 
@@ -160,18 +165,19 @@ async def test_disk_full(small: Small, point: str, first: int) -> None:
     assert max(small.starts().values()) == 1
 
 
-async def test_two_hundred_runs_end_in_the_same_second(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [50, pytest.param(200, marks=pytest.mark.chaos)])
+async def test_many_runs_end_in_the_same_second(tmp_path: Path, number: int) -> None:
     before = open_files()
     async with small_network(tmp_path, runtime=NullRuntime(seconds=1.5), heartbeat=1) as small:
         await small.stop_node()
-        small.settings["limits"] = {"runs": 200}
+        small.settings["limits"] = {"runs": number}
         await small.start_node()
-        task_ids = [await small.create() for _ in range(200)]
+        task_ids = [await small.create() for _ in range(number)]
         for task_id in task_ids:
             assert completed(await small.complete(task_id))
         await small.books_are_equal()
         results, _ = await small.rows()
-        assert [result.epoch for result in results] == [1] * 200
+        assert [result.epoch for result in results] == [1] * number
     assert open_files() <= before + 5
 
 

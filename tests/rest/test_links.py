@@ -60,7 +60,7 @@ async def test_links_alone_lead_everywhere(site: Site) -> None:
             for collection in ("organization", "collaboration", "node", "user", "task", "result"):
                 for thing in (await web.get(f"/api/{collection}")).json():
                     assert f"/api/{collection}/{thing['id']}" in seen
-        print(f"{who}: {len(seen)} paths by links alone")  # noqa: T201
+        print(f"{who}: {len(seen)} paths by links alone")
     assert len(seen) > 15
 
 

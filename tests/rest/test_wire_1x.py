@@ -10,7 +10,9 @@ import httpx
 import jwt
 import pytest
 
+from vantage6.server.domain.secrets import now
 from vantage6.server.domain.states import ResultState
+from vantage6.server.store.tables import Content
 
 from .conftest import PASSWORD, Site
 
@@ -70,9 +72,6 @@ def encoded(value: Any) -> str:
 async def finish(site: Site, result_id: int, output: bytes) -> None:
     """As the node's report leaves it; nodes themselves do not speak REST any more."""
     async with site.server.database.write() as store:
-        from vantage6.server.domain.events import now  # noqa: PLC0415
-        from vantage6.server.store.tables import Content  # noqa: PLC0415
-
         row = await store.results.get(result_id)
         assert row is not None
         row.state, row.finished_at = int(ResultState.COMPLETED), now()
@@ -93,11 +92,11 @@ async def test_a_program_for_1x_works_as_it_is(site: Site) -> None:
             "name": "my task", "image": "hello-world", "collaboration_id": site.collaboration_id, "description": "d",
             "organizations": inputs, "database": "default", "master": False, "something_of_1x": {"ignored": True},
         })  # fmt: skip
-        assert TASK <= task.keys()
+        assert task.keys() >= TASK
         assert (task["complete"], task["initiator"], task["parent"], task["children"]) == (
             False, client.organization_id, None, None,
         )  # fmt: skip
-        client.token = "expired"  # noqa: S105
+        client.token = "expired"
         polled = await client.request(f"task/{task['id']}")
         assert polled["complete"] is False
         for link in task["results"]:
@@ -105,7 +104,7 @@ async def test_a_program_for_1x_works_as_it_is(site: Site) -> None:
         results = await client.request(f"task/{task['id']}/result")
         assert len(results) == 2
         for result in results:
-            assert RESULT <= result.keys()
+            assert result.keys() >= RESULT
             assert json.loads(base64.b64decode(result["result"]).removeprefix(b"json.")) == {"mean": 4.5}
             assert base64.b64decode(result["input"]).startswith(b"json.")
             assert result["organization"] in site.organizations

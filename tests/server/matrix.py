@@ -245,7 +245,7 @@ async def container_token(stage: Stage, place: str) -> Any:
 
 
 async def create_payload(stage: Stage, place: str) -> Any:
-    result = {"result_id": stage.run[1].id} if stage.column == "node" else {}
+    result: dict[str, Any] = {"result_id": stage.run[1].id} if stage.column == "node" else {}
     study = stage.collaboration(place)
     return payload_pb2.CreatePayloadRequest(collaboration_id=study, size=70_000, sha256=bytes(32), **result)
 

@@ -21,7 +21,8 @@ from vantage6.server.domain.recovery import Lost, RecoveryRules
 from vantage6.server.mail import MailConfig, SmtpMailer
 
 from .live import Live
-from .test_recovery import NEW, login, reset
+from .test_accounts import login
+from .test_recovery import NEW, reset
 
 USER, SECRET = "mailer", "smtp password"
 

@@ -48,6 +48,7 @@ class Run:
     image: str
     databases: tuple[str, ...]
     participants: int
+    image_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class AlgorithmClient:
             image=card.image,
             databases=tuple(card.databases),
             participants=card.participants,
+            image_digest=card.image_digest,
         )
 
     def participants(self) -> list[Participant]:

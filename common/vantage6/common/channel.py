@@ -32,6 +32,9 @@ _RETRIES = json.dumps({
 OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # This is what ends a connection whose pings are not answered (a minute by default); the one above is only told to
+    # the kernel, which knows nothing of a proxy that is dead behind its own live kernel.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -79,7 +82,8 @@ def open_channel(
     `token` is asked at every call for the access token to send (empty: none).
     """
     interceptors = [kind(token) for kind in _BEARERS] if token else []
-    every = [*OPTIONS, *options]
+    # Of an option that is said twice gRPC takes the first.
+    every = list((dict(OPTIONS) | dict(options)).items())
     if not endpoint.secure:
         return grpc.aio.insecure_channel(endpoint.target, options=every, interceptors=interceptors)
     roots = endpoint.ca_file.read_bytes() if endpoint.ca_file else None

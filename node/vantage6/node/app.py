@@ -44,6 +44,7 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # later than heartbeats tell. The server permits a ping every 10 seconds.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
 )
 
 

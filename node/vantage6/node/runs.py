@@ -193,6 +193,7 @@ class Runs:
             worker = self._workers.get(result_id)
             if worker is None or worker.epoch != epoch:
                 workspace.remove(workspace.locate(result_id, epoch, 0))
+        self._remove_old()
         fetching = {workspace.incoming(id_, worker.epoch) for id_, worker in self._workers.items()}
         for path in set(workspace.incoming_folder.iterdir()) - fetching:
             path.unlink(missing_ok=True)
@@ -219,6 +220,16 @@ class Runs:
     def _ended(self, result_id: int, worker: Worker) -> None:
         if self._workers.get(result_id) is worker:
             del self._workers[result_id]
+        if not self.closing and self._site.config.limits.temporary_days is not None:
+            self._keep(asyncio.create_task(asyncio.to_thread(self._remove_old), name="remove-old"))
+
+    def _remove_old(self) -> None:
+        """Temporary folders that the site keeps for some days only; asked at each end of a run, and at the start."""
+        days = self._site.config.limits.temporary_days
+        if days is not None:
+            used = {str(worker.run_id) for worker in list(self._workers.values())}
+            for run_id in self._site.workspace.remove_old(days, used):
+                log.info("temporary_volume_removed", run_id=run_id)
 
     async def _drop(self, key: Key) -> None:
         await self._site.journal.drop(key)

@@ -26,6 +26,7 @@ from vantage6.node import outcome as outcomes
 from vantage6.node import states
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
+from vantage6.node.disk import watch
 from vantage6.node.fairness import FairSlots
 from vantage6.node.forwards import Forwards
 from vantage6.node.gate import Gate
@@ -88,6 +89,10 @@ class Worker:
     @property
     def epoch(self) -> int:
         return self._run.epoch
+
+    @property
+    def run_id(self) -> int:
+        return self._run.run_id
 
     def begin(self, handle: Handle | None = None) -> asyncio.Task[None]:
         """Starts working; with a handle it takes up a run that an earlier life of the node has started."""
@@ -183,10 +188,24 @@ class Worker:
     async def _attend(self, handle: Handle, files: RunFiles) -> Outcome:
         if self._entry.state != states.RUNNING:
             await self._report(states.RUNNING)
-        end = await self._site.runtime.wait(handle)
+        end = await self._end(handle, files)
         point("node.run.ended")
         self._log.info("run_ended", code=end.code, oom=end.oom, timed_out=end.timed_out)
         return await self._judge(end, files)
+
+    async def _end(self, handle: Handle, files: RunFiles) -> Exit:
+        """How the run ended; raises DiskLimit when it is to be ended for that."""
+        ending = asyncio.ensure_future(self._site.runtime.wait(handle))
+        watching = asyncio.ensure_future(watch(files.temporary, self._site.config.limits.temporary_bytes))
+        try:
+            await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                await watching
+            return await ending
+        finally:
+            for each in (ending, watching):
+                each.cancel()
+            await asyncio.gather(ending, watching, return_exceptions=True)
 
     async def _judge(self, end: Exit, files: RunFiles) -> Outcome:
         left = self._seconds_left()

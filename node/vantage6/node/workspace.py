@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -20,7 +21,7 @@ from vantage6.node.forwards import Isolation, Way, plan
 from vantage6.node.runtimes.base import Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 INPUT = "/mnt/data/input"
 OUTPUT = "/mnt/data/output"
@@ -133,6 +134,7 @@ class Workspace:
         files.run_dir.mkdir(mode=0o700)
         _open_folder(files.socket_path.parent, 0o711)
         _open_folder(files.temporary, 0o777)  # Not sticky: the runs that share it may have different users here.
+        os.utime(files.temporary)  # Its age counts from here.
         if isinstance(input, Path):
             shutil.move(input, files.input_path)
             files.input_path.chmod(0o444)
@@ -198,6 +200,14 @@ class Workspace:
     def temporary_folders(self) -> list[str]:
         """The run_ids that have a temporary folder."""
         return sorted(folder.name for folder in self._temporary.iterdir())
+
+    def remove_old(self, days: float, used: Collection[str]) -> list[str]:
+        """Removes temporary folders that no run has been given for so many days, and says which."""
+        limit = time.time() - days * 24 * 3600
+        old = [each for each in self._temporary.iterdir() if each.name not in used and each.stat().st_mtime < limit]
+        for folder in old:
+            shutil.rmtree(folder)
+        return sorted(folder.name for folder in old)
 
     def remove_temporary(self, run_id: str | int) -> None:
         """Removes what runs with this run_id left for one another."""

@@ -19,7 +19,7 @@ from vantage6.api.v1 import (
     result_pb2_grpc,
     task_pb2_grpc,
 )
-from vantage6.common.channel import KEEPALIVE_MS, MAX_MESSAGE
+from vantage6.common.channel import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE
 from vantage6.common.errors import FailedPrecondition
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain.accounts import AccountRules
@@ -64,6 +64,8 @@ OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),

@@ -83,7 +83,7 @@ class _Engine:
         ("newer", "r.example/a:1", ("r.example/a@sha256:1",), None, 0),
         ("newer", "r.example/a:1", (), "sha256:2", 0),
         ("newer", "r.example/a:1", None, "sha256:2", 1),
-        ("newer", "r.example/a@sha256:1", ("r.example/a@sha256:1",), "sha256:2", 0),
+        ("newer", f"r.example/a@sha256:{64 * '1'}", (f"r.example/a@sha256:{64 * '1'}",), "sha256:2", 0),
         ("missing", "r.example/a:1", ("r.example/a@sha256:1",), "sha256:2", 0),
         ("always", "r.example/a:1", ("r.example/a@sha256:1",), "sha256:1", 1),
         ("always", "r.example/a:1", ("r.example/a@sha256:1",), None, 1),

@@ -31,12 +31,14 @@ from vantage6.node.runtimes.base import (
     RuntimeUnknown,
 )
 from vantage6.node.runtimes.docker_events import Endings
-from vantage6.node.runtimes.docker_images import Credentials, ImageStore, pinned
+from vantage6.node.runtimes.docker_images import ImageStore, pinned
 from vantage6.node.runtimes.docker_logs import follow
 from vantage6.node.runtimes.docker_paths import HostPaths
 from vantage6.node.runtimes.hardening import Hardening
 from vantage6.node.runtimes.isolation import NONE, hardening
 from vantage6.node.runtimes.private_network import PROXY_PORT, PrivateNetwork, relay_name, remove_relay
+from vantage6.node.runtimes.pulls import STALL_SECONDS, Pulls
+from vantage6.node.runtimes.registries import Credentials, Registries
 from vantage6.node.runtimes.registry import text_option
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class DockerRuntime:
         registries: Mapping[str, Credentials] | None = None,
         hardness: Hardening | None = None,
         private: PrivateNetwork | None = None,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._node = node_name
         self._hardness = hardness or Hardening()
@@ -80,6 +83,8 @@ class DockerRuntime:
         self._base_url = base_url
         self._pull_when = pull
         self._registries = registries or {}
+        self._remote = Registries(self._registries)
+        self._pulls = Pulls(self._ensure_image, stall_seconds)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
         self._connecting = asyncio.Lock()
         self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -89,15 +94,14 @@ class DockerRuntime:
 
     async def pull(self, image: str, progress: Progress | None = None) -> str:
         """See `ImageStore` for when something is fetched."""
-        client = await self._connected()
-        loop = asyncio.get_running_loop()
+        await self._connected()
+        return await self._pulls.pull(image, progress)
 
-        def report(part: float) -> None:
-            if progress is not None:
-                loop.call_soon_threadsafe(progress, part)
-
-        store = ImageStore(client, self._pull_when, self._registries)
-        return await self._call(lambda: store.ensure(image, report))
+    def _ensure_image(self, image: str, report: Callable[[float], None]) -> str:
+        if self._client is None:
+            raise RuntimeUnavailable("the runtime was closed")
+        with _own_errors():
+            return ImageStore(self._client, self._pull_when, self._registries, self._remote).ensure(image, report)
 
     async def start(self, spec: RunSpec) -> Handle:
         """Makes and starts the container, or finds the one that was started for this key."""
@@ -163,6 +167,7 @@ class DockerRuntime:
 
     async def close(self) -> None:
         """Ends connections and threads; containers go on."""
+        await self._pulls.close()
         endings, client = self._endings, self._client
         self._endings = self._client = None
         if endings is not None:
@@ -365,4 +370,5 @@ def from_options(options: Mapping[str, object]) -> DockerRuntime:
         private = PrivateNetwork(node, image, lambda kind: {TYPE: kind, NODE: node}, subnet)
     registries = cast("Mapping[str, Credentials]", options.get("registries") or {})
     hardness = Hardening.model_validate(options.get("hardening") or {})
-    return DockerRuntime(node, str(base_url) if base_url else None, pull, registries, hardness, private)
+    stall = float(cast("float", options.get("stall_seconds") or STALL_SECONDS))
+    return DockerRuntime(node, str(base_url) if base_url else None, pull, registries, hardness, private, stall)

@@ -11,6 +11,7 @@ from docker.errors import APIError, ImageNotFound
 from docker.utils import parse_repository_tag
 
 from vantage6.node.runtimes.base import ImageMissing, RuntimeUnavailable
+from vantage6.node.runtimes.registries import Credentials, Registries, RegistrySilentError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image
 
-log = logging.getLogger(__name__)
+__all__ = ["Credentials", "ImageStore", "digest_of", "pinned"]
 
-Credentials = dict[str, str]
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -30,9 +31,11 @@ class ImageStore:
     client: DockerClient
     when: str = "newer"
     registries: Mapping[str, Credentials] = field(default_factory=dict)
+    remote: Registries = field(default_factory=Registries)
 
     def ensure(self, image: str, report: Callable[[float], None]) -> str:
         """Makes the image ready, by what is decided and logged here, and gives its digest."""
+        parse(image)
         local = self._local(image)
         fetch, why = self._decide(image, local)
         log.info("image %s: %s, %s", image, "is fetched" if fetch else "is taken as it is", why)
@@ -66,15 +69,26 @@ class ImageStore:
 
     def _newer(self, image: str, local: Image) -> tuple[bool, str]:
         try:
-            remote = self.client.images.get_registry_data(image, auth_config=self._credentials(image)).id
-        except APIError as error:
-            log.warning("the registry of %s does not tell its version: %s", image, error.explanation)
+            remote, who = self._remote_digest(image)
+        except (APIError, requests.RequestException) as error:
+            log.warning("the registry of %s does not tell its version: %s", image, type(error).__name__)
             return False, "its registry does not answer"
         same = remote == digest_of(image, local)
-        return not same, "the registry has the same" if same else "the registry has another"
+        return not same, f"{who} has {'the same' if same else 'another'} ({remote})"
+
+    def _remote_digest(self, image: str) -> tuple[str, str]:
+        try:
+            return self.remote.digest(image)
+        except RegistrySilentError as error:
+            # The engine may have a way to it, or a certificate for it, that this process has not.
+            log.info("the registry of %s does not tell this node (%s); the engine is asked", image, error)
+        data = self.client.images.get_registry_data(image, auth_config=self._credentials(image))
+        return str(data.id), "the registry, by the engine,"
 
     def _fetch(self, image: str, report: Callable[[float], None], fall_back: Image | None) -> Image:
-        repository, tag = parse_repository_tag(image)
+        name, _, digest = image.partition("@")
+        repository, tag = parse_repository_tag(name)
+        tag = digest or tag
         parts = _Parts()
         try:
             for line in self.client.api.pull(
@@ -90,10 +104,10 @@ class ImageStore:
         except requests.RequestException as error:
             raise RuntimeUnavailable("the Docker engine broke off while it fetched an image") from error
 
-    def _credentials(self, image: str) -> Credentials | None:
+    def _credentials(self, image: str) -> dict[str, str] | None:
         """Of this image's registry only; never somebody else's."""
-        host = image.split("/", 1)[0] if "/" in image else ""
-        return self.registries.get(host)
+        own = self.registries.get(parse(image).host, {})
+        return {key: own[key] for key in ("username", "password") if key in own} or None
 
 
 class _Parts:
@@ -114,7 +128,7 @@ class _Parts:
 
 def digest_of(image: str, local: Image) -> str:
     """The registry's digest; the engine's own id for an image that never was in one."""
-    repository = parse_repository_tag(image)[0]
+    repository = parse_repository_tag(image.partition("@")[0])[0]
     for known in local.attrs.get("RepoDigests") or ():
         name, _, digest = known.partition("@")
         if name in {repository, f"docker.io/{repository}", f"docker.io/library/{repository}"}:
@@ -129,4 +143,4 @@ def pinned(client: DockerClient, image: str, digest: str) -> str:
     try:
         return str(client.images.get(digest).id)  # An image that never was in a registry.
     except ImageNotFound:
-        return f"{parse_repository_tag(image)[0]}@{digest}"
+        return f"{parse_repository_tag(image.partition('@')[0])[0]}@{digest}"

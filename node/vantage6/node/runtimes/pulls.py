@@ -1,4 +1,4 @@
-"""Pulls of images, each once for all runs that want it, in threads of their own: a slow registry holds up nobody else."""
+"""Pulls of images: each once for all runs that want it, and a slow registry holds up nobody else."""
 
 from __future__ import annotations
 

@@ -27,13 +27,11 @@ Credentials = Mapping[str, str]
 TIMEOUT = (5.0, 10.0)
 """Seconds to connect, and between two pieces of an answer."""
 PROBE_SECONDS = 600.0
-MANIFESTS = ", ".join(
-    [
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.oci.image.index.v1+json",
-    ]
+MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.oci.image.index.v1+json"
 )
 HUB = "docker.io"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -95,7 +93,9 @@ class Registries:
             login = (own["username"], own.get("password", "")) if own.get("username") else None
             try:
                 base = self._base(session, reference.host)
-                if self._is_harbor(session, reference.host, base) and (found := _harbor(session, base, reference, login)):
+                if self._is_harbor(session, reference.host, base) and (
+                    found := _harbor(session, base, reference, login)
+                ):
                     return found, "Harbor"
                 return _distribution(session, base, reference, login), "the registry"
             except (requests.RequestException, ValueError) as error:
@@ -176,7 +176,9 @@ def _authorization(
         return {"Authorization": prepared.headers["Authorization"]}
     challenge = dict(_CHALLENGE.findall(rest))
     realm = challenge.get("realm", "")
-    if kind.lower() != "bearer" or not realm.startswith(("https://", "http://" if refused.url.startswith("http:") else "https://")):
+    if kind.lower() != "bearer" or not realm.startswith(
+        ("https://", "http://" if refused.url.startswith("http:") else "https://")
+    ):
         raise RegistrySilentError("it wants a log-in" if not login else "it does not take the log-in")
     asked = {"service": challenge.get("service", ""), "scope": f"repository:{reference.repository}:pull"}
     answer = session.get(realm, params=asked, auth=login, timeout=TIMEOUT, allow_redirects=False)

@@ -18,7 +18,8 @@ _SYSTEM = "/vantage6.api.v1.SystemService/"
 TOKEN_IGNORED = frozenset(
     _AUTH + name for name in ("CreateUserToken", "CreateNodeToken", "RefreshToken", "LosePassword", "ResetPassword")
 )
-TOKEN_OPTIONAL = frozenset(_SYSTEM + name for name in ("GetVersion", "GetHealth", "GetEntryPoint", "GetOpenApi", "GetDocs")) | {
+_OPEN = ("GetVersion", "GetHealth", "GetEntryPoint", "GetOpenApi", "GetDocs")
+TOKEN_OPTIONAL = frozenset(_SYSTEM + name for name in _OPEN) | {
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 }

@@ -1,0 +1,119 @@
+"""Assignments that are malformed in every way, and runs that fill the disk: each gets a final state, the node lives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.node.fake_runtime import FakeRuntime
+from tests.node.site import SiteUnderTest
+from vantage6.api.v1.delivery_pb2 import Assignment
+from vantage6.node import disk, states
+from vantage6.node.audit import verify
+from vantage6.node.runtimes.base import Exit, RunSpec
+
+ROUNDS = int(os.environ.get("VANTAGE6_FUZZ", "150"))
+NASTY = ["", " ", "\n", "\x00", "../../etc/passwd", "a" * 10_000, "$(reboot)", "\x1b[31m", "'; DROP TABLE", "%s%n", "💥",
+         "example/average:1", "-", ".", "latest@sha256:" + "0" * 64]  # fmt: skip
+
+
+def garbled(run: Assignment, dice: random.Random) -> Assignment:
+    """One to four fields of the message replaced by what nobody expects."""
+    for name in dice.sample(["image", "databases", "username", "key", "input", "run_id", "task_key", "name", "deadline",
+                             "participants", "organization", "collaboration", "payload"], dice.randint(1, 4)):  # fmt: skip
+        nasty = dice.choice(NASTY)
+        match name:
+            case "databases":
+                run.databases.extend(dice.sample(NASTY, 3))
+            case "key":
+                run.initiator.public_key = dice.randbytes(dice.choice([0, 1, 500, 5000]))
+            case "input":
+                run.input.inline = dice.choice(
+                    [b"", dice.randbytes(300), run.input.inline[:-1], b"json." + b"[" * 9999]
+                )
+            case "payload":
+                run.input.payload_id = nasty
+            case "run_id" | "participants":
+                setattr(run, name, dice.choice([0, -1, 2**31 - 1, -(2**31)]))
+            case "organization":
+                run.initiator.organization_id = dice.choice([0, -1, 99, 2**31 - 1])
+            case "collaboration":
+                run.collaboration_id = dice.choice([0, -5, 2**31 - 1])
+            case "deadline":
+                run.deadline.seconds = dice.choice([0, -(2**40), 2**40])
+            case "name":
+                run.initiator.name = nasty
+            case _:
+                setattr(run, name, nasty)
+    return run
+
+
+@pytest.mark.attack
+async def test_fuzzed_assignments(site: SiteUnderTest) -> None:
+    """Every one of them ends, the node goes on, and nothing of them is left."""
+    site.settings["policy"] = {
+        "allowed_images": [".*"],
+        "allowed_methods": [".*"],
+        "disclosure": [{"rule": "maximum_rows"}],
+    }
+    connection = await site.online()
+    dice = random.Random(7)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(100, 100 + ROUNDS):
+        connection.send(assignment=garbled(site.assignment(b'json.{"method": "m"}', result_id=number), dice))
+    ended: set[int] = set()
+    async with asyncio.timeout(120):
+        while len(ended) < ROUNDS:
+            report = await site.server.reports.get()
+            if report.state in states.FINAL:
+                ended.add(report.result_id)
+                assert report.reason or report.state == states.COMPLETED
+                assert len(report.message) < 2000
+    connection.send(assignment=site.assignment(b'json.{"method": "m"}', result_id=5))
+    await site.server.report(states.COMPLETED)
+    assert site.node
+    gate = site.node.site.gate
+    await site.stop()
+    assert not site.runtime.alive
+    assert site.node.site.workspace.runs() == []
+    assert verify(gate.audit.path).count > ROUNDS
+    assert len(os.listdir("/proc/self/fd")) <= before + 8
+
+
+@pytest.mark.attack
+async def test_a_full_temporary_volume_ends_the_run(site: SiteUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "SECONDS", 0.05)
+
+    async def algorithm(spec: RunSpec) -> Exit:
+        folder = next(Path(mount.source) for mount in spec.mounts if mount.target == "/mnt/tmp")
+        for number in range(10):
+            (folder / f"f{number}").write_bytes(bytes(300_000))
+        await asyncio.Event().wait()
+        return Exit(0)
+
+    site.runtime = FakeRuntime(algorithm)
+    site.settings["limits"] = {"temporary_bytes": 2**20}
+    connection = await site.online()
+    connection.send(assignment=site.assignment())
+    report = await site.server.report(states.FAILED)
+    assert report.reason == "DISK_LIMIT"
+    assert site.runtime.stopped
+
+
+@pytest.mark.row("M49")
+async def test_temporary_volumes_go_by_age(site: SiteUnderTest) -> None:
+    site.settings["limits"] = {"temporary_days": 2}
+    old = site.folder / "t" / "tmp" / "77"
+    old.mkdir(parents=True)
+    os.utime(old, (time.time() - 3 * 24 * 3600,) * 2)
+    connection = await site.online()
+    connection.send(assignment=site.assignment())
+    await site.server.report(states.COMPLETED)
+    await site.stop()
+    assert site.node
+    assert site.node.site.workspace.temporary_folders() == ["3"]
