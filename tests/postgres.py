@@ -57,9 +57,12 @@ class Postgres:
                   "--locale=C")  # fmt: skip
 
     def start(self) -> None:
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        options = ["-D", str(self._folder / "data"), "-p", str(self.port)]
+        options += [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        # It goes with us, also when we are killed.
+        with_us = [found, "--pdeathsig", "INT", "--"] if (found := shutil.which("setpriv")) else []
         self._process = subprocess.Popen(
-            [str(self._programs / "postgres"), "-D", str(self._folder / "data"), "-p", str(self.port), *options],
+            [*with_us, str(self._programs / "postgres"), *options],
             cwd=self._folder, user=self._user, group=self._group, extra_groups=[] if self._user else None,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             start_new_session=True,

@@ -190,13 +190,13 @@ async def test_node_absent_for_longer_than_every_time_out(tmp_path: Path) -> Non
         (spec.run_dir / "output").write_bytes(b"json.1")
         return Exit(0)
 
-    tokens = {"access_minutes": 1 / 60, "refresh_days": 1 / 86400, "container_days": 1 / 86400}
+    tokens = {"access_minutes": 1 / 30, "refresh_days": 2 / 86400, "container_days": 2 / 86400}
     async with small_network(tmp_path, runtime=FakeRuntime(algorithm), heartbeat=0.1, tokens=tokens) as small:
         task_id = await small.create()
         while not small.starts():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await small.stop_node()
-        await asyncio.sleep(3)
+        await asyncio.sleep(4)
         finish.set()
         await small.start_node()
         assert completed(await small.complete(task_id))

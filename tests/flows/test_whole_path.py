@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -58,7 +59,7 @@ def test_the_server_sees_ciphertext_only(network: Network, column: str) -> None:
     client.wait(task, progress=False)
     values = [result.value for result in client.results(task)]
     # The markers were really there, and came out of the containers.
-    assert [value["sum"] for value in values] == [float(OUTPUT_MARKER)] * 3
+    assert [cast("dict[str, float]", value)["sum"] for value in values] == [float(OUTPUT_MARKER)] * 3
     needles = [
         needle
         for marker in (MARKER.encode(), OUTPUT_MARKER.encode())

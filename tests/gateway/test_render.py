@@ -24,7 +24,7 @@ def test_services_with_rest_paths_are_transcoded_and_no_others() -> None:
     named = services(bindings(PLAIN.descriptors))
     assert "vantage6.api.v1.OrganizationService" in named
     assert not {"vantage6.api.v1.DeliveryService", "vantage6.api.v1.AlgorithmService"} & set(named)
-    assert len(named) == 11
+    assert len(named) == 12
 
 
 def test_every_rest_path_is_behind_the_door() -> None:

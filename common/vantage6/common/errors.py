@@ -200,6 +200,9 @@ def from_rpc_error(error: grpc.RpcError) -> Vantage6Error:
     if info is not None:
         cls = _BY_REASON.get(info.reason) or _BY_STATUS.get(status, Internal)
         return cls(message, **dict(info.metadata))
+    if status is grpc.StatusCode.INTERNAL and "RST_STREAM" in message:
+        # A gateway resets the streams of a server that died; gRPC calls it INTERNAL, but it is the line that broke.
+        return Unavailable(message)
     return _BY_STATUS.get(status, Internal)(message)
 
 

@@ -163,7 +163,12 @@ class Link:
             beat = welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
             await _first_of(self._listen(call, handler, beat), self._write(call), self._beat(beat))
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            failure = from_rpc_error(error)
+            if isinstance(failure, Unauthenticated):
+                # Not the API key, which was good just now: the token ran out on the way, or a clock was set.
+                self._session.forget()
+                raise Unavailable(failure.message) from error
+            raise failure from error
         except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
             # A write on a stream that has ended: its status says why.
             raise await _status_of(call) from error

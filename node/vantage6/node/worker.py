@@ -46,6 +46,7 @@ log = structlog.get_logger(__name__)
 GRACE = 2.0
 """Seconds between asking a run to stop and ending it."""
 LOG_SHARED = 32 * 1024
+_CENTURY = 100 * 365 * 24 * 3600.0
 LEASE_LOST = "LEASE_LOST"
 SHUTDOWN = "SHUTDOWN"
 
@@ -363,7 +364,9 @@ class Worker:
     def _seconds_left(self) -> float | None:
         if not self._run.HasField("deadline"):
             return None
-        return self._run.deadline.ToNanoseconds() / 1e9 - time.time()
+        # Not by the message's own methods: they raise for a moment that no calendar has.
+        moment = self._run.deadline.seconds + self._run.deadline.nanos / 1e9
+        return min(moment - time.time(), _CENTURY)
 
 
 def spec_key(node: str, key: Key) -> str:
