@@ -51,8 +51,9 @@ format: setup ## ruff: mend what can be mended
 	@$(PY) -m ruff check --fix --quiet . || true
 	@$(PY) -m ruff format .
 
-types: setup ## mypy, strict
+types: setup ## mypy (strict) and pyright
 	@$(PY) -m mypy
+	@$(VENV)/bin/pyright --warnings
 
 layers: setup ## import-linter: which package may import which
 	@$(VENV)/bin/lint-imports --no-cache

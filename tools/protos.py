@@ -31,13 +31,29 @@ def generate(target: Path) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     common = ["protoc", f"-I{SOURCES}", f"-I{google_protos()}", f"-I{well_known}"]
     target.mkdir(parents=True, exist_ok=True)
-    run([*common, f"--python_out={target}", f"--grpc_python_out={target}", f"--mypy_out={target}",
-         f"--mypy_grpc_out={target}", *protos])
+    run(
+        [
+            *common,
+            f"--python_out={target}",
+            f"--grpc_python_out={target}",
+            f"--mypy_out={target}",
+            f"--mypy_grpc_out={target}",
+            *protos,
+        ]
+    )
     package = target / PACKAGE
     # The transcoder renders error details only if their messages are in the set (docs/gateway.md).
     details = ["google/rpc/status.proto", "google/rpc/error_details.proto"]
-    run([*common, "--include_imports", "--include_source_info",
-         f"--descriptor_set_out={package / 'descriptors.binpb'}", *protos, *details])
+    run(
+        [
+            *common,
+            "--include_imports",
+            "--include_source_info",
+            f"--descriptor_set_out={package / 'descriptors.binpb'}",
+            *protos,
+            *details,
+        ]
+    )
     for folder in (package, package.parent):
         (folder / "__init__.py").write_text("")
     (package.parent / "py.typed").write_text("")
@@ -57,8 +73,12 @@ def link_google_protos_for_buf() -> None:
 
 
 def differences(fresh: Path, stored: Path) -> list[str]:
-    names = {p.relative_to(root) for root in (fresh, stored) for p in root.rglob("*")
-             if p.is_file() and "__pycache__" not in p.parts}
+    names = {
+        p.relative_to(root)
+        for root in (fresh, stored)
+        for p in root.rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
+    }
     return sorted(str(name) for name in names if not same(fresh / name, stored / name))
 
 

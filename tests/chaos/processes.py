@@ -84,9 +84,9 @@ class Asked:
 
 
 def restart(network: Network, who: str, fault: str = "") -> Process:
-    """Stops what is left of it and starts it anew, perhaps to be killed at a point."""
+    """Kills it, if it still lives, and starts it anew, perhaps to be killed at a point."""
     site = network.sites[0]
-    {"server": network.server, "gateway": network.gateway, "node": site.node}[who].stop()
+    {"server": network.server, "gateway": network.gateway, "node": site.node}[who].kill()
     if fault:
         os.environ[VARIABLE] = fault
     try:
@@ -176,6 +176,18 @@ def sandboxes(network: Network) -> list[str]:
         if str(network.folder) in line and "bwrap" in line:
             found.append(line)
     return found
+
+
+def kill_algorithms(network: Network) -> None:
+    """The innermost processes of the sandboxes of this network's node."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            mine = entry.read_text().startswith("python3\0-c\0") and "TEMPORARY_FOLDER" in entry.read_text()
+            inside = str(network.folder) in (entry.parent / "mountinfo").read_text()
+        except OSError:
+            continue
+        if mine and inside:
+            os.kill(int(entry.parent.name), signal.SIGKILL)
 
 
 def open_files(process: Process) -> int:

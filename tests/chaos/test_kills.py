@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from tests.chaos.processes import (
     Books,
     descendants,
     dies,
+    kill_algorithms,
     make_image,
     open_files,
     restart,
@@ -41,7 +43,7 @@ POINTS = [
     ("node.accepted.before_journal=kill", False),
     ("node.accepted.after_journal=kill", False),
 ]
-SHORT = {"server.report.after_commit=kill:3", "server.assign.after_commit=kill", "node.run.after_start=kill"}
+SHORT = {"server.report.after_commit=kill:3", "node.run.after_start=kill"}
 CASES = [
     pytest.param(fault, lost, marks=[] if fault in SHORT else pytest.mark.chaos, id=fault) for fault, lost in POINTS
 ]
@@ -108,6 +110,41 @@ def test_killed_while_the_algorithm_runs(network: Network, who: str) -> None:
     assert asked.result().state is TaskState.COMPLETED
     check(network, tasks_before, starts_before, lost=False)
     note("kill -9", f"{who}, while the algorithm runs", "run once")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("who", ["node", "server"])
+def test_disk_full(network: Network, who: str) -> None:
+    """The kernel refuses all that would make a file larger, as a full disk does; then there is room again."""
+    site = network.sites[0]
+    tasks_before, starts_before = len(Books(network).results()), starts(site)
+    asked = Asked(network, 1.5)
+    until = time.monotonic() + 30
+    while starts(site) == starts_before and time.monotonic() < until:
+        time.sleep(0.02)
+    process = {"server": network.server, "node": site.node}[who]
+    # Files that are there already can be written within their size: nothing else can.
+    resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    time.sleep(5)
+    resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert asked.result().state is TaskState.COMPLETED
+    check(network, tasks_before, starts_before, lost=False)
+    note("disk full", f"{who}, while the algorithm runs", "waits for room, run once")
+
+
+@pytest.mark.chaos
+def test_the_algorithm_is_killed(network: Network) -> None:
+    """That is how the algorithm ended, not a loss: it is not tried again."""
+    site = network.sites[0]
+    tasks_before, starts_before = len(Books(network).results()), starts(site)
+    asked = Asked(network, 20.0)
+    until = time.monotonic() + 30
+    while starts(site) == starts_before and time.monotonic() < until:
+        time.sleep(0.02)
+    kill_algorithms(network)
+    assert asked.result().state is TaskState.FAILED
+    check(network, tasks_before, starts_before, lost=False)
+    note("kill -9", "the algorithm's process", "FAILED with its exit code, run once")
 
 
 def test_nothing_is_left_open(network: Network) -> None:

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.chaos.small import Small, completed, small_network
+from tests.chaos.table import note
 from tests.node.fake_runtime import FakeRuntime
 from vantage6.common import faults
 from vantage6.node import app as node_app
@@ -69,12 +70,14 @@ async def run_once(small: Small, **fields: object) -> None:
 async def test_line_cut(small: Small, piece: int) -> None:
     small.line.act_after(piece, small.line.cut)
     await run_once(small)
+    note("line cut", f"at each of {PIECES - 1} pieces of a run", "run once")
 
 
 @pytest.mark.parametrize("piece", every(range(1, PIECES), SHORT[:2]))
 async def test_line_half_open(small: Small, piece: int) -> None:
     small.line.act_after(piece, small.line.go_silent)
     await run_once(small)
+    note("line half-open", f"at each of {PIECES - 1} pieces of a run", "run once")
 
 
 @pytest.mark.parametrize("seed", every(range(1, 9), [1]))
@@ -92,6 +95,8 @@ async def test_line_cut_again_and_again(small: Small, seed: int) -> None:
     small.line.act_after(chance.randint(1, 10), cut_again)
     for _ in range(3):
         await run_once(small)
+    small.line.delay = 0.0
+    note("line cut again and again, and slow", "8 seeds", "run once")
 
 
 @pytest.mark.parametrize("heartbeat", [0.4, pytest.param(5.0, marks=pytest.mark.chaos)])
@@ -106,7 +111,7 @@ async def test_dead_peer_is_noticed_within_three_beats(tmp_path: Path, heartbeat
             began = time.monotonic()
             small.line.go_silent()
             small.line.open.clear()
-            noticed = {}
+            noticed: dict[str, float] = {}
             while len(noticed) < 2 and time.monotonic() < began + 4 * heartbeat:
                 if not small.node.link.online.is_set():
                     noticed.setdefault("node", time.monotonic() - began)
@@ -116,6 +121,8 @@ async def test_dead_peer_is_noticed_within_three_beats(tmp_path: Path, heartbeat
             small.line.open.set()
             assert set(noticed) == {"node", "server"}
             assert max(noticed.values()) <= 3 * heartbeat + 0.5, noticed
+            outcome = "noticed by both within 3 heartbeats, a new connection follows"
+            note("peer dead, line half-open", f"heartbeat of {heartbeat:g} s", outcome)
             await run_once(small)
 
 
@@ -128,6 +135,7 @@ async def test_store_answers_with_an_error(small: Small, point: str, first: int)
         assert completed(await small.complete(task_id))
     await small.books_are_equal()
     assert max(small.starts().values()) == 1
+    note("store answers with an error", point, "run once")
 
 
 async def test_store_makes_a_task_and_answers_with_an_error(small: Small) -> None:
@@ -139,6 +147,7 @@ async def test_store_makes_a_task_and_answers_with_an_error(small: Small) -> Non
     assert len(task_rows) == known + 1
     assert completed(await small.complete(max(task.id for task in task_rows)))
     await small.books_are_equal()
+    note("store answers with an error", "server.task.after_commit, nobody asks again", "run once")
 
 
 async def test_caller_gives_up_during_the_commit(small: Small) -> None:
@@ -153,6 +162,7 @@ async def test_caller_gives_up_during_the_commit(small: Small) -> None:
         assert completed(await small.complete(task.id))
     await small.books_are_equal()
     assert max(small.starts().values(), default=1) == 1
+    note("caller gives up", "at 20 steps of creating a task", "not made, or run once")
 
 
 @pytest.mark.parametrize("first", every(range(1, 7), [1, 4]))
@@ -163,6 +173,7 @@ async def test_disk_full(small: Small, point: str, first: int) -> None:
         assert completed(await small.complete(task_id))
     await small.books_are_equal()
     assert max(small.starts().values()) == 1
+    note("disk full", point, "waits for room, run once")
 
 
 @pytest.mark.parametrize("number", [50, pytest.param(200, marks=pytest.mark.chaos)])
@@ -178,6 +189,7 @@ async def test_many_runs_end_in_the_same_second(tmp_path: Path, number: int) -> 
         await small.books_are_equal()
         results, _ = await small.rows()
         assert [result.epoch for result in results] == [1] * number
+        note(f"{number} runs end in the same second", "one node", "each accepted once")
     assert open_files() <= before + 5
 
 
@@ -202,3 +214,4 @@ async def test_node_absent_for_longer_than_every_time_out(tmp_path: Path) -> Non
         assert completed(await small.complete(task_id))
         await small.books_are_equal()
         assert list(small.starts().values()) == [1]
+        note("node absent for longer than heartbeats and tokens last", "while its run goes on", "run once")

@@ -81,6 +81,7 @@ async def test_a_file_of_any_size_comes_whole_and_without_its_format(
     fake.finish(task.id)
     (result,) = [each async for each in client.results(task, tmp_path / "results")]
     assert result.file == tmp_path / "results" / f"{task.id}-{NORTH}.json"
+    assert result.file
     assert result.file.read_text() == f'"{LARGE}"'
 
 

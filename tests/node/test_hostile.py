@@ -109,7 +109,8 @@ async def test_temporary_volumes_go_by_age(site: SiteUnderTest) -> None:
     site.settings["limits"] = {"temporary_days": 2}
     old = site.folder / "t" / "tmp" / "77"
     old.mkdir(parents=True)
-    os.utime(old, (time.time() - 3 * 24 * 3600,) * 2)
+    then = time.time() - 3 * 24 * 3600
+    os.utime(old, (then, then))
     connection = await site.online()
     connection.send(assignment=site.assignment())
     await site.server.report(states.COMPLETED)

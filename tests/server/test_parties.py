@@ -62,6 +62,7 @@ async def test_pages(hospitals: Hospitals) -> None:
     assert metadata["x-total-count"] == "3"
     assert '<?page=1&per_page=2>; rel="prev"' in str(metadata["link"])
     assert 'rel="next"' not in str(metadata["link"])
+    bad: dict[str, Any]
     for bad in ({"page": 0}, {"per_page": 0}, {"per_page": 1001}, {"sort": "name"}):
         wrong = organization_pb2.ListOrganizationsRequest(**bad)
         error = await refused(
@@ -110,6 +111,7 @@ async def test_a_node_sets_the_key_of_its_organization_once(hospitals: Hospitals
     update = organization_pb2.UpdateOrganizationRequest(id=hospitals.a, public_key=KEY)
     for _ in range(2):
         assert (await stubs.organizations.UpdateOrganization(update, metadata=node)).public_key == KEY
+    more: dict[str, Any]
     for more in ({"public_key": KEY + b"\n"}, {"public_key": b""}, {"name": "mine", "public_key": KEY}):
         other = organization_pb2.UpdateOrganizationRequest(id=hospitals.a, **more)
         assert await code(stubs.organizations.UpdateOrganization(other, metadata=node)) is Status.FAILED_PRECONDITION

@@ -60,10 +60,11 @@ def _check(table: pa.Table, size: int) -> None:
     table.validate(full=True)
 
 
-def _table(value: object) -> tuple[pa.Table, dict[str, Any]]:
+def _table(value: Any) -> tuple[pa.Table, dict[str, Any]]:
     import pyarrow as pa  # noqa: PLC0415
 
-    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+    numpy: Any = sys.modules.get("numpy")
+    pandas: Any = sys.modules.get("pandas")
     if isinstance(value, pa.Table):
         return value, {"kind": "table"}
     if pandas and isinstance(value, pandas.DataFrame):
@@ -86,7 +87,7 @@ def _frame_table(frame: pd.DataFrame) -> tuple[pa.Table, list[str]]:
     import pyarrow as pa  # noqa: PLC0415
 
     table = pa.Table.from_pandas(frame)
-    objects = [name for name, kind in frame.dtypes.items() if kind.kind == "O" and kind.name == "object"]
+    objects: list[Any] = [name for name, kind in frame.dtypes.items() if kind.kind == "O" and kind.name == "object"]
     back = _frame(table.slice(0, 0), ())
     if frame.attrs or (len(frame) and not len(frame.columns)):
         raise ValueError("attrs, and rows without columns, are not carried")

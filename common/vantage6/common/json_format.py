@@ -107,9 +107,10 @@ def _items(items: Iterable[tuple[object, object]], depth: int) -> dict[str, obje
     return plain
 
 
-def _foreign(value: object, depth: int) -> object:
+def _foreign(value: Any, depth: int) -> object:
     """numpy and pandas, without importing them: a value of theirs shows that they are imported."""
-    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+    numpy: Any = sys.modules.get("numpy")
+    pandas: Any = sys.modules.get("pandas")
     if numpy and isinstance(value, numpy.bool_ | numpy.integer | numpy.floating):
         return _plain(value.item(), depth)
     if numpy and isinstance(value, numpy.ndarray) and value.dtype.kind in "biufU":

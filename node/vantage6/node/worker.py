@@ -170,12 +170,13 @@ class Worker:
         """Starts the run; a cancellation meanwhile waits for the start, so that it has something to stop."""
         starting = asyncio.ensure_future(self._site.runtime.start(spec))
         try:
-            self._handle = await asyncio.shield(starting)
+            handle = await asyncio.shield(starting)
         except asyncio.CancelledError:
             with suppress(Vantage6Error):
                 self._handle = await starting
             raise
-        return self._handle
+        self._handle = handle
+        return handle
 
     async def _take_up(self) -> Outcome:
         assert self._handle  # noqa: S101  # by begin()

@@ -22,11 +22,11 @@ Address = Annotated[str, StringConstraints(pattern=r"^(unix:/.+|\[?[\w.:-]+\]?:\
 class TokenConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    access_minutes: float = Field(30, gt=0, le=24 * 60)
+    access_minutes: float = Field(default=30, gt=0, le=24 * 60)
     """How long a log-in's access token is good."""
-    refresh_days: float = Field(30, gt=0, le=365)
+    refresh_days: float = Field(default=30, gt=0, le=365)
     """How long a log-in can be refreshed without the password."""
-    container_days: float = Field(7, gt=0, le=365)
+    container_days: float = Field(default=7, gt=0, le=365)
     """How long a running algorithm may ask for subtasks."""
 
     @property
@@ -43,7 +43,7 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    name: str = Field("vantage6", min_length=1, max_length=128)
+    name: str = Field(default="vantage6", min_length=1, max_length=128)
     """Names the server in its log."""
     # The gateway stands before it and brings the TLS; so it listens on the loopback interface unless told otherwise.
     address: Address = "127.0.0.1:5001"
@@ -57,11 +57,11 @@ class ServerConfig(BaseModel):
     # s3://bucket/prefix (with the credentials in the environment, as the AWS tools take them).
     blobs: str = ""
     # Bytes that one collaboration may have stored there, 0 for any number.
-    collaboration_quota_bytes: int = Field(0, ge=0)
+    collaboration_quota_bytes: int = Field(default=0, ge=0)
     # How long an upload may take, and a complete one wait for its task, before it is thrown away.
-    upload_hours: float = Field(24, gt=0, le=24 * 365)
+    upload_hours: float = Field(default=24, gt=0, le=24 * 365)
     # Days after a task's end at which its inputs, outputs and logs are deleted; the task stays. 0 keeps them.
-    results_retention_days: float = Field(0, ge=0, le=36500)
+    results_retention_days: float = Field(default=0, ge=0, le=36500)
     jwt_secret_file: Path | None = None
     """Secret that signs tokens, made at the first start; replicas share one. token.secret in data_dir unless given."""
     root_email: str = "root@localhost"
@@ -72,9 +72,9 @@ class ServerConfig(BaseModel):
     """How long tokens are good."""
     # Without it nobody can ask for a new password by mail.
     mail: MailConfig | None = None
-    heartbeat_seconds: float = Field(5, gt=0, le=60)
+    heartbeat_seconds: float = Field(default=5, gt=0, le=60)
     """How often nodes and server tell one another that they are there."""
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """DEBUG, INFO, WARNING or ERROR."""
 
     @field_validator("api_path")

@@ -30,16 +30,16 @@ class MailConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field(min_length=1, max_length=253)
-    port: int = Field(587, ge=1, le=65_535)
+    port: int = Field(default=587, ge=1, le=65_535)
     tls: Literal["starttls", "implicit", "none"] = "starttls"
     # Certificates to trust beside the system's, for a mail server of one's own.
     ca_file: Path | None = None
     user: str = ""
-    password: str = Field("", repr=False)
+    password: str = Field(default="", repr=False)
     password_file: Path | None = None
     sender: str
     # Where people set their password; named in the mail, with nothing appended.
-    reset_page: str = Field("", pattern=r"^(https?://[\x21-\x7e]+)?$")
+    reset_page: str = Field(default="", pattern=r"^(https?://[\x21-\x7e]+)?$")
 
     @field_validator("sender")
     @classmethod

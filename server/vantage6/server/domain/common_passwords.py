@@ -12,7 +12,7 @@ FEWEST_DIFFERENT = 3
 
 @functools.cache
 def common_passwords() -> frozenset[str]:
-    packed = files(__package__).joinpath("common_passwords.txt.gz").read_bytes()
+    packed = files("vantage6.server.domain").joinpath("common_passwords.txt.gz").read_bytes()
     return frozenset(gzip.decompress(packed).decode("ascii").split("\n"))
 
 

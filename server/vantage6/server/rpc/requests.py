@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from vantage6.server.domain.checks import Repeatable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-M = TypeVar("M", bound=Any)
 
 
 def present(request: Any, names: Iterable[str]) -> dict[str, str]:
@@ -23,7 +21,7 @@ def given(request: Any, name: str) -> Any:
     return getattr(request, name) if request.HasField(name) else None
 
 
-def repeatable(request: M, *, secret: str = "") -> Repeatable:
+def repeatable(request: Any, *, secret: str = "") -> Repeatable:
     """The request's idempotency key and digest; without a password, whose fast hash the digest would be."""
     copy = type(request)()
     copy.CopyFrom(request)
