@@ -51,6 +51,9 @@ class Audit:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 head = self._head or self._find_head(descriptor)
+                # Until it is done, only the file knows how far it goes: a full disk may leave half a line, or the
+                # line without its head.
+                self._head = None
                 self._head = self._append(descriptor, head, {"event": event, **facts})
             finally:
                 os.close(descriptor)

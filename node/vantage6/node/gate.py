@@ -16,6 +16,7 @@ from vantage6.node import states
 from vantage6.node.audit import Audit, AuditBroken, records
 from vantage6.node.disclosure import Disclosure, Released
 from vantage6.node.policy import Policy, Refused
+from vantage6.node.room import with_room
 
 if TYPE_CHECKING:
     from vantage6.api.v1.delivery_pb2 import Assignment
@@ -121,7 +122,8 @@ class Gate:
             "organization_id": run.initiator.organization_id,
         }
         which = {"result_id": run.result_id, "epoch": run.epoch, "task_id": run.task_id, "run_id": run.run_id}
-        await asyncio.to_thread(self.audit.write, event, **which, **who, **facts)
+        # Nothing happens that is not in the record.
+        await with_room("the audit record", lambda: asyncio.to_thread(self.audit.write, event, **which, **who, **facts))
 
 
 def _key(run: Assignment) -> tuple[int, int]:

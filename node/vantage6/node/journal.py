@@ -7,7 +7,6 @@ stream. A method returns when its change is on the disk.
 from __future__ import annotations
 
 import asyncio
-import errno
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
 from vantage6.api.v1.delivery_pb2 import Assignment, Report
 from vantage6.common.faults import point
-from vantage6.node.retry import Backoff
+from vantage6.node.room import with_room
 from vantage6.node.states import ASSIGNED, FINAL, State
-
-log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Key = tuple[int, int]
@@ -92,16 +87,7 @@ class Journal:
             point("node.journal.write")
             return work(db)
 
-        backoff = Backoff()
-        while True:
-            try:
-                return await self._do(attempt)
-            except (sqlite3.OperationalError, OSError) as error:
-                if not _is_full(error):
-                    raise
-                delay = backoff.next()
-                log.error("disk_full", message="the journal cannot be written", retry_seconds=round(delay, 2))  # noqa: TRY400
-                await asyncio.sleep(delay)
+        return await with_room("the journal", lambda: self._do(attempt))
 
     async def add(self, assignment: Assignment, token: str, report: Report | None = None) -> None:
         """Takes a run in, with the report that says so; an older epoch of it is forgotten with its reports."""
@@ -181,13 +167,6 @@ def _open(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA synchronous = FULL")
     db.executescript(_SCHEMA)
     return db
-
-
-def _is_full(error: sqlite3.OperationalError | OSError) -> bool:
-    """No room, a quota, or a limit: what passes when somebody makes room."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def _insert(db: sqlite3.Connection, report: Report, upload: Path | None) -> int:
