@@ -10,6 +10,9 @@ PY := $(VENV)/bin/python
 # Tools that call other tools find them, whether or not the environment is activated.
 export PATH := $(abspath $(VENV)/bin):$(PATH)
 
+# The tests fork to start programs as another user; gRPC's handlers of a fork would run in the child and disturb it.
+export GRPC_ENABLE_FORK_SUPPORT := false
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types layers generated buf pytest protos docs images chaos engine engine-stop bench lock clean javascript
 
@@ -26,16 +29,18 @@ demo: setup ## server, gateway and three hospitals, one federated regression (KE
 
 test: lint types layers generated buf pytest ## everything: lint, types, layers, generated code, buf, then all tests
 
-pytest: setup javascript ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,postgres names them)
+pytest: setup javascript images ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,postgres names them)
 	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/*.xml
 	@status=0; \
 	$(PY) -m pytest -m "not engine" -n $(WORKERS) --dist loadgroup --junitxml=$(RESULTS)/parallel.xml || status=$$?; \
 	$(PY) -m pytest -m engine --junitxml=$(RESULTS)/engine.xml || { code=$$?; [ $$code = 5 ] || status=$$code; }; \
 	exit $$status
 
-chaos: setup ## all faults at all points, with their table in docs/chaos.md (the short form is in `make test`)
+chaos: setup images ## all faults at all points, with their table in docs/chaos.md (the short form is in `make test`)
+	@rm -rf build/chaos
 	@VANTAGE6_CHAOS=long VANTAGE6_STORIES=300 $(PY) -m pytest tests/chaos tests/server/test_delivery_machine.py \
 	  -n $(WORKERS) --dist loadgroup
+	@$(PY) -m tests.chaos.table
 
 javascript: ## the packages of the envelope's second implementation, where there is a Node.js
 	@if command -v npm > /dev/null; then \

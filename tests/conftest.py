@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import docker
 import pytest
+from _pytest.nodeid import coerce_node_id
 from docker.errors import DockerException
 
 from .postgres import Postgres, PostgresMissingError, throw_away
@@ -82,3 +83,14 @@ def _needed_parts(request: pytest.FixtureRequest) -> None:
     for marker, fixture in (("engine", "docker_engine"), ("envoy", "envoy_binary"), ("postgres", "postgres")):
         if request.node.get_closest_marker(marker) is not None:
             request.getfixturevalue(fixture)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps tests of one group in one process: pytest-xdist 3.8 writes the group where pytest 9.2 no longer reads it."""
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        groups = "_".join(sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")}))
+        if groups and not item.nodeid.endswith(f"@{groups}"):
+            item._id = coerce_node_id(f"{item.nodeid}@{groups}")

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.flows.network import IMAGES, Network, Process, Site, start_gateway, start_node, start_server
+from tests.flows.network import IMAGES, ROOT, Network, Process, Site, start_gateway, start_node, start_server
 from vantage6.client import Client, Task
 from vantage6.common.errors import Unavailable
 from vantage6.common.faults import VARIABLE
@@ -32,8 +34,14 @@ with open(os.environ["OUTPUT_FILE"], "w") as stream:
 """
 
 
+def make_images() -> None:
+    """The images of `make images`; nothing is made again that is there."""
+    subprocess.run([sys.executable, str(ROOT / "tools" / "images.py")], check=True, cwd=ROOT)
+
+
 def make_image(folder: Path) -> Path:
     """An image folder with one image: Python, and a program that counts its starts where the node can read it."""
+    make_images()
     python = IMAGES / "vantage6__python:dev"
     description = json.loads((python / "image.json").read_text())
     description["entrypoint"] = ["python3", "-c", ALGORITHM]
@@ -130,9 +138,6 @@ class Books:
     def results(self) -> list[tuple[int, int, int, int]]:
         """(id, state, epoch, losses)"""
         return self._rows(self._server, "SELECT id, state, epoch, losses FROM results ORDER BY id")
-
-    def final_events(self) -> list[tuple[int]]:
-        return self._rows(self._server, "SELECT id FROM results WHERE finished_at IS NOT NULL")
 
     def node_is_idle(self) -> bool:
         """Nothing in its journal, its outbox, its work folder and its runtime's."""

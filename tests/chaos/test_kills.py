@@ -148,7 +148,7 @@ def test_the_algorithm_is_killed(network: Network) -> None:
 
 
 def test_nothing_is_left_open(network: Network) -> None:
-    """Files of both processes, before and after ten runs."""
+    """Open files of both processes, before and after many runs."""
     node, server = network.sites[0].node, network.server
 
     def ten() -> tuple[int, int]:
@@ -159,6 +159,11 @@ def test_nothing_is_left_open(network: Network) -> None:
             time.sleep(0.05)
         return open_files(node), open_files(server)
 
-    first, second = ten(), ten()
-    assert second[0] <= first[0] + 2
-    assert second[1] <= first[1] + 2
+    ten()
+    first = ten()
+    ten()
+    last = ten()
+    # A leak would be of twenty; a database connection more, of the pool's, is of three.
+    assert last[0] <= first[0] + 6
+    assert last[1] <= first[1] + 6
+    note("-", "files that are open after forty runs", "no more than after twenty")

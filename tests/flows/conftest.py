@@ -50,5 +50,5 @@ def network(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, site_data: list[Path], images: None
 ) -> Iterator[Network]:
     """An encrypted collaboration of three sites."""
-    with running(tmp_path_factory.mktemp(f"network-{request.param}"), request.param, site_data) as made:
+    with running(tmp_path_factory.mktemp(request.param[0]), request.param, site_data) as made:
         yield made

@@ -225,7 +225,8 @@ def start_gateway(config: Path, cleanup: Callable[..., object]) -> Process:
 
 
 def make_site(network: Network, organization_id: int, data: Path, settings: dict[str, Any]) -> Site:
-    name = f"test-{network.runtime}-{os.getpid()}-{organization_id}"
+    # Short: the address of a Unix socket has at most 107 bytes.
+    name = f"{network.runtime[0]}{os.getpid()}-{organization_id}"
     folder = network.folder / name
     folder.mkdir()
     api_key = network.root.node.create(network.collaboration_id, organization_id, name).api_key

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tests.node.site import SiteUnderTest
+from vantage6.node import audit as audit_module
 from vantage6.node import states
 from vantage6.node.audit import Audit, AuditBroken, records, verify
 from vantage6.node.cli import main
@@ -124,3 +127,30 @@ def test_commands(tmp_path: Path) -> None:
     audit.path.write_bytes(audit.path.read_bytes().replace(b'"size": 10', b'"size": 11'))
     bad = run.invoke(main, ["audit", "verify", *arguments])
     assert bad.exit_code == 9
+
+
+@pytest.mark.row("M27")
+@pytest.mark.parametrize("moment", ["half a line", "no head"])
+def test_a_full_disk_leaves_the_chain_whole(log: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is written again when there is room, by the same process."""
+    audit = Audit(log)
+    audit.write("before")
+    full = OSError(errno.ENOSPC, "no space")
+
+    def half(descriptor: int, data: bytes) -> None:
+        os.write(descriptor, data[:9])
+        raise full
+
+    def no_head(*_: object, **__: object) -> int:
+        raise full
+
+    with monkeypatch.context() as patch:
+        if moment == "half a line":
+            patch.setattr(audit_module, "_write", half)
+        else:
+            patch.setattr(Path, "write_text", no_head)
+        with pytest.raises(OSError, match="no space"):
+            audit.write("kept")
+    audit.write("kept")
+    assert [record["event"] for record in records(log)][-1] == "kept"
+    verify(log)
