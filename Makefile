@@ -14,7 +14,7 @@ export PATH := $(abspath $(VENV)/bin):$(PATH)
 export GRPC_ENABLE_FORK_SUPPORT := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layers generated buf pytest protos docs images chaos engine engine-stop bench lock clean javascript
+.PHONY: openapi help setup demo test lint format types layers generated buf pytest protos docs images chaos engine engine-stop bench lock clean javascript
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ demo: setup ## server, gateway and three hospitals, one federated regression (KE
 
 test: lint types layers generated buf pytest ## everything: lint, types, layers, generated code, buf, then all tests
 
-pytest: setup javascript images ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,postgres names them)
+pytest: setup javascript images ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,… names them)
 	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/*.xml
 	@status=0; \
 	$(PY) -m pytest -m "not engine" -n $(WORKERS) --dist loadgroup --junitxml=$(RESULTS)/parallel.xml || status=$$?; \

@@ -87,7 +87,7 @@ def _needed_parts(request: pytest.FixtureRequest) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps tests of one group in one process: pytest-xdist 3.8 writes the group where pytest 9.2 no longer reads it."""
+    """Keeps tests of one group in one process: pytest-xdist 3.8 writes it where pytest 9.2 does not read it."""
     if not getattr(config.option, "loadgroup", False):
         return
     for item in items:

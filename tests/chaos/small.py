@@ -67,7 +67,7 @@ class Small:
         base: dict[str, Any] = {
             "name": "north", "server_url": f"http://127.0.0.1:{self.line.port}", "api_key": self.api_key,
             "directories": {"data": self.folder / "node", "task": self.folder / "t"},
-            "policy": {"allowed_images": [r".*"]},
+            "policy": {"allowed_images": [r".*"]}, "encrypted": False,
         }  # fmt: skip
         self.node = Node(NodeConfig.model_validate(base | self.settings), self.runtime, Backoff(0.05, 0.2))
         self.work = asyncio.create_task(self.node.run())

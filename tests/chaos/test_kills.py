@@ -43,7 +43,7 @@ POINTS = [
     ("node.accepted.before_journal=kill", False),
     ("node.accepted.after_journal=kill", False),
 ]
-SHORT = {"server.report.after_commit=kill:3", "node.run.after_start=kill"}
+SHORT = {"node.run.after_start=kill"}
 CASES = [
     pytest.param(fault, lost, marks=[] if fault in SHORT else pytest.mark.chaos, id=fault) for fault, lost in POINTS
 ]
@@ -95,9 +95,7 @@ def test_killed_at(network: Network, fault: str, lost: bool) -> None:
          "lost, tried again, run once" if lost else "run once")  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "who", ["gateway", pytest.param("server", marks=pytest.mark.chaos), pytest.param("node", marks=pytest.mark.chaos)]
-)
+@pytest.mark.parametrize("who", ["gateway", "server", pytest.param("node", marks=pytest.mark.chaos)])
 def test_killed_while_the_algorithm_runs(network: Network, who: str) -> None:
     site = network.sites[0]
     tasks_before, starts_before = len(Books(network).results()), starts(site)

@@ -38,7 +38,7 @@ def database(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def pair(tmp_path_factory: pytest.TempPathFactory, site_data: list[Path], database: str) -> Iterator[Network]:
-    settings = {"runtime_options": {"seconds": 0.3}}
+    settings = {"runtime_options": {"seconds": 0.3}, "encrypted": False}
     # Not tmp_path: with the tests' names, it would be too long for the address of a socket.
     folder = tmp_path_factory.mktemp("pair")
     with running(

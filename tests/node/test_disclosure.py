@@ -199,3 +199,26 @@ async def test_subtasks_and_texts_are_no_way_around(site: SiteUnderTest) -> None
     assert not site.server.task_requests[0].name
     assert not site.server.task_requests[0].description
     assert not [each for each in site.server.messages if each.progress.text]
+
+
+@pytest.mark.attack
+async def test_subtask_inputs_count_as_output(site: SiteUnderTest) -> None:
+    """An algorithm that may put little into its output ships the rest as the input of a subtask."""
+    import grpc  # noqa: PLC0415
+
+    seen: list[Exception] = []
+
+    async def algorithm(spec: RunSpec) -> Exit:
+        async with Container(spec.run_dir) as run:
+            request = CreateSubtaskRequest(input=b"json." + b"1" * 2000, organization_ids=[OTHER])
+            try:
+                await run.stub.CreateSubtask(request, metadata=run.metadata)
+            except grpc.aio.AioRpcError as error:
+                seen.append(from_rpc_error(error))
+        (spec.run_dir / "output").write_bytes(b"json.1")
+        return Exit(0)
+
+    site.runtime = FakeRuntime(algorithm)
+    await outcome(site, {"max_output_bytes": 1000}, states.COMPLETED, b"json.{}")
+    assert [type(each) for each in seen] == [PermissionDenied]
+    assert not site.server.task_requests

@@ -10,6 +10,7 @@ from tests.node.fake_runtime import FakeRuntime
 from tests.node.site import NODE, RESEARCHER, TASK_KEY, SiteUnderTest
 from vantage6.api.v1.delivery_pb2 import Report
 from vantage6.common.envelope import Binding, Purpose, open_sealed
+from vantage6.common.errors import EncryptionRequired
 from vantage6.common.keys import KeyPair
 from vantage6.node import states
 from vantage6.node.runtimes.base import Exit, RunSpec
@@ -42,11 +43,23 @@ async def test_plain_payload_in_an_encrypted_collaboration(site: SiteUnderTest) 
 @pytest.mark.row("M36")
 async def test_sealed_input_in_an_unencrypted_collaboration(site: SiteUnderTest) -> None:
     site.server.welcome.encrypted = False
+    site.settings["encrypted"] = False
     assert (await outcome(site, states.REFUSED)).reason == "NOT_SEALED"
+
+
+@pytest.mark.attack
+@pytest.mark.row("M36")
+async def test_a_server_cannot_switch_encryption_off(site: SiteUnderTest) -> None:
+    await outcome(site, states.COMPLETED)
+    await site.stop()
+    site.server.welcome.encrypted = False
+    with pytest.raises(EncryptionRequired, match="encrypted: false"):
+        await site.start()
 
 
 async def test_unencrypted_collaboration_needs_no_keys(site: SiteUnderTest) -> None:
     site.server.welcome.encrypted = False
+    site.settings["encrypted"] = False
     site.server.welcome.public_key = b""
     report = await outcome(site, states.COMPLETED, sealed=False, data=b"json.5")
     assert report.output.inline == b"json.5"

@@ -367,7 +367,7 @@ class Delivery(RuleBasedStateMachine):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestDelivery(Delivery.TestCase):  # type: ignore[misc, valid-type]
     settings = settings(
-        max_examples=int(os.environ.get("VANTAGE6_STORIES", "15")), stateful_step_count=40,
+        max_examples=int(os.environ.get("VANTAGE6_STORIES", "10")), stateful_step_count=40,
         deadline=None, derandomize=True,
         phases=[Phase.explicit, Phase.generate],  # Shrinking stories takes longer than reading them.
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

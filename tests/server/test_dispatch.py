@@ -135,6 +135,32 @@ async def test_a_vanished_run_is_tried_again_and_its_old_report_refused(world: W
     assert (await world.result(old.result_id)).state == S.ASSIGNED
 
 
+@pytest.mark.row("M27")
+async def test_a_late_failure_of_a_run_that_was_taken_back_ends_nothing(world: World) -> None:
+    await world.create_task(world.organizations[0])
+    link = await world.connect(world.nodes[0])
+    old = (await hear(link)).assignments[0]
+    world.desk.submit(link, report(old, S.RUNNING))
+    await hear(link)
+    # It comes back without the run, and takes nothing: the result waits, with the epoch that the run had.
+    again = await world.connect(world.nodes[0], window=0)
+    world.desk.submit(again, report(old, S.FAILED))
+    assert (await hear(again)).refused[0].reason == "LEASE_LOST"
+    assert (await world.result(old.result_id)).state == S.PENDING
+
+
+async def test_content_comes_with_a_final_report_only(world: World) -> None:
+    await world.create_task(world.organizations[0])
+    link = await world.connect(world.nodes[0])
+    assignment = (await hear(link)).assignments[0]
+    world.desk.submit(link, report(assignment, S.RUNNING, b"json.early"))
+    world.desk.submit(link, report(assignment, S.COMPLETED, b"json.1"))
+    assert len((await hear(link, 2)).accepted) == 2
+    async with world.database.read() as store:
+        contents = await store.results.contents([assignment.result_id], "output")
+    assert contents[assignment.result_id, "output"].data == b"json.1"
+
+
 async def test_retries_end(world: World) -> None:
     task = await world.create_task(world.organizations[0], retries=1)
     for _ in range(2):

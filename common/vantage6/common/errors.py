@@ -116,6 +116,10 @@ class KeyMismatch(FailedPrecondition):
     """The local key pair is not the one that the server shows for the own organization."""
 
 
+class EncryptionRequired(FailedPrecondition):
+    """The server calls a collaboration unencrypted that the site knows to be encrypted."""
+
+
 class LeaseLost(FailedPrecondition):
     """A report of an assignment that was given to somebody else meanwhile (old epoch)."""
 

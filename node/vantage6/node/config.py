@@ -146,6 +146,8 @@ class NodeConfig(_Section):
     """File with the API key."""
     private_key: Path | None = None
     """The organization's key pair; one in the data folder, made when the server has none, unless given."""
+    encrypted: bool = True
+    """Whether the collaboration is encrypted; false lets plain text in and out, if the server says so too."""
     databases: dict[str, Database] = {}
     """The site's data sources by label; algorithms get those that the task names."""
     policy: PolicySection = PolicySection()

@@ -85,6 +85,9 @@ class Gate:
     async def leaves_to_others(self, run: Assignment, data: bytes, organizations: list[int]) -> None:
         """The input of a subtask, before it is sealed."""
         try:
+            # Every organization gets its copy, so together they may hold no more than one output.
+            self.policy.check_size(len(data) * len(organizations))
+            self._check_count(run)
             if self.disclosure:
                 await asyncio.to_thread(self.disclosure.check, Released(run, data, "subtask", self.method_of(run)))
         except Refused as error:

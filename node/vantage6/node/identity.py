@@ -11,7 +11,7 @@ import structlog
 from vantage6.api.v1.delivery_pb2 import Welcome
 from vantage6.api.v1.organization_pb2 import GetOrganizationRequest, UpdateOrganizationRequest
 from vantage6.api.v1.organization_pb2_grpc import OrganizationServiceStub
-from vantage6.common.errors import FailedPrecondition, KeyMismatch, from_rpc_error
+from vantage6.common.errors import EncryptionRequired, FailedPrecondition, KeyMismatch, from_rpc_error
 from vantage6.common.keyring import KeyRing
 from vantage6.common.keys import KeyPair, PublicKey
 from vantage6.node.config import NodeConfig
@@ -22,8 +22,14 @@ log = structlog.get_logger(__name__)
 async def settle_keys(config: NodeConfig, welcome: Welcome, channel: grpc.aio.Channel) -> KeyRing | None:
     """The node's key pair: made if there is none anywhere, uploaded if the server has none, else as the server shows.
 
-    An unencrypted collaboration needs none.
+    An unencrypted collaboration needs none; that it is one is the site's word, since the server may not be honest.
     """
+    if not welcome.encrypted and config.encrypted:
+        raise EncryptionRequired(
+            f"the server says that collaboration {welcome.collaboration_name!r} is not encrypted, so results would "
+            "leave this site as plain text. If that is right and agreed, set 'encrypted: false' in the node's "
+            "configuration; if it was encrypted before, do not: ask the other organizations first"
+        )
     if not welcome.encrypted:
         return None
     path = config.private_key_file

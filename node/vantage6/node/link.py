@@ -31,6 +31,7 @@ from vantage6.api.v1.delivery_pb2 import (
 from vantage6.api.v1.delivery_pb2_grpc import DeliveryServiceStub
 from vantage6.common.errors import (
     ContractVersionUnknown,
+    EncryptionRequired,
     FailedPrecondition,
     InvalidArgument,
     KeyMismatch,
@@ -128,7 +129,7 @@ class Link:
             try:
                 await self._connect(handler)
                 log.info("link_closed", why="the server closed the stream")
-            except (SupersededByOther, ContractVersionUnknown, KeyMismatch):
+            except (SupersededByOther, ContractVersionUnknown, KeyMismatch, EncryptionRequired):
                 raise
             except Vantage6Error as error:
                 if isinstance(error, Unauthenticated):

@@ -12,8 +12,10 @@ from vantage6.node.proxy.run import ProxiedRun
 from vantage6.node.proxy.servicer import Servicer
 from vantage6.node.proxy.tokens import RunToken
 
-MAX_MESSAGE = 256 * 1024 * 1024
-"""Bytes of an input or output on the socket, where both ends are on one machine."""
+MAX_MESSAGE = 64 * 1024 * 1024
+"""Bytes of a subtask's input. With the next one it bounds what an algorithm can make its node hold in memory."""
+MAX_CALLS = 16
+"""Calls of one run at once, streams of results included."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -28,7 +30,7 @@ class RunProxy:
 
     def __init__(self, run: ProxiedRun, token: str) -> None:
         self._token = RunToken(token)
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         add_AlgorithmServiceServicer_to_server(Servicer(run, self._token), self._server)
 
     async def start(self, path: Path) -> None:

@@ -64,6 +64,11 @@ class PayloadDesk:
         self._database = database
         self._blobs = blobs
         self._quota = quota
+        self._writers: dict[str, _Upload] = {}
+
+    def _require_writer(self, upload: _Upload) -> None:
+        if self._writers.get(upload.payload.id) is not upload:
+            raise FailedPrecondition("another stream of this upload has begun; this one is not needed any more")
 
     async def announce(
         self, caller: Caller, collaboration_id: int, size: int, sha256: bytes, result_id: int, key: str
@@ -117,18 +122,30 @@ class PayloadDesk:
         if offset != payload.received:
             raise OutOfRange(f"offset: go on at {payload.received}", received=payload.received)
         upload = _Upload(payload, hashlib.sha256() if offset == 0 else None)
+        # The newest stream has the word: what an older one, which its client has given up, still brings is not stored.
+        self._writers[payload_id] = upload
+        try:
+            await self._take(upload, pieces)
+            self._require_writer(upload)
+            if payload.received == payload.size:
+                await self._complete(payload, upload.digest.digest() if upload.digest else None)
+        finally:
+            if self._writers.get(payload_id) is upload:
+                del self._writers[payload_id]
+        return payload
+
+    async def _take(self, upload: _Upload, pieces: AsyncIterator[bytes]) -> None:
+        payload = upload.payload
         try:
             async for piece in pieces:
+                self._require_writer(upload)
                 async for received in self._store(upload, piece):
                     if received - payload.received >= SAVED_EVERY:
                         await self._update(payload, received=received)
         finally:
             # Also when the line broke: whole parts need not come again.
-            if upload.received > payload.received:
+            if upload.received > payload.received and self._writers.get(payload.id) is upload:
                 await asyncio.shield(self._update(payload, received=upload.received))
-        if payload.received == payload.size:
-            await self._complete(payload, upload.digest.digest() if upload.digest else None)
-        return payload
 
     async def _store(self, upload: _Upload, piece: bytes) -> AsyncIterator[int]:
         """Stores the parts that a piece completes; yields how much is stored after each."""

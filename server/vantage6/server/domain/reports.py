@@ -141,7 +141,7 @@ class ReportDesk:
             lose(store, self._bus, task, result, report.message[:4000])
             return
         move(store, self._bus, task, result, state, report.reason[:64], report.message[:4000])
-        for kind in ("output", "log"):
+        for kind in ("output", "log") if state in FINAL else ():
             if report.HasField(kind):
                 store.results.add_content(content_row(result.id, kind, getattr(report, kind)))
 

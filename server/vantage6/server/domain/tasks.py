@@ -255,9 +255,11 @@ async def delete(store: Store, bus: Bus, caller: Caller, task_id: int) -> list[P
     payloads = await store.payloads.of_tasks(await store.tasks.descendant_ids(task.id))
     await store.tasks.delete(task)
     await store.flush()
-    for payload in payloads:
+    # One upload may be the input of several tasks.
+    unused = [payload for payload in payloads if not await store.payloads.uses(payload.id)]
+    for payload in unused:
         await store.payloads.delete(payload)
-    return payloads
+    return unused
 
 
 async def visible(store: Store, caller: Caller, task_id: int) -> Task:

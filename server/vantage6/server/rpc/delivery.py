@@ -47,7 +47,11 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         caller = current_call().caller
         if not isinstance(caller, NodeCaller):
             raise PermissionDenied("this stream is for nodes")
-        hello = await _hello(request_iterator)
+        try:
+            async with asyncio.timeout(self._heartbeat * MISSED_BEATS):
+                hello = await _hello(request_iterator)
+        except TimeoutError:
+            raise InvalidArgument("the first message must be a hello, and come soon") from None
         yield delivery_pb2.ServerMessage(welcome=await self._welcome(caller))
         claims = {held.result_id: Claim(held.epoch, held.state) for held in hello.held}
         link = await self._dispatcher.connect(caller, hello.window, hello.versions.get("node", ""), claims)
