@@ -73,7 +73,7 @@ class Small:
         self.work = asyncio.create_task(self.node.run())
         async with asyncio.timeout(PATIENCE):
             # The server says welcome first and takes the node in then.
-            while not self.server.dispatcher.is_online((self.organization_id, self.collaboration_id)):  # noqa: ASYNC110
+            while not self._online:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return self.node
 
@@ -83,6 +83,13 @@ class Small:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.work
             self.work = None
+            async with asyncio.timeout(PATIENCE):
+                while self._online:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+    @property
+    def _online(self) -> bool:
+        return self.server.dispatcher.is_online((self.organization_id, self.collaboration_id))
 
     async def create(self, **fields: Any) -> int:
         request = task_pb2.CreateTaskRequest(

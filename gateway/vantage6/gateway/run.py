@@ -128,7 +128,9 @@ class Gateway:
         await asyncio.wait({ready, reader}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if not self._ready.is_set():
-            raise NotStarted(f"gateway on {self.config.listen} did not start:\n" + "\n".join(self._last_words))
+            wrong = [line for line in self._last_words if "[error]" in line or "[critical]" in line]
+            said = "\n".join(wrong or self._last_words)
+            raise NotStarted(f"gateway on {self.config.listen} did not start:\n{said}")
         if self.port == 0:
             self.port = await self._bound_port()
 
