@@ -66,8 +66,19 @@ def install() -> None:
             raise NoEngineError(f"`{' '.join(step)}` failed:\n{last_lines(done.stdout + done.stderr)}")
 
 
+def forget_the_dead() -> None:
+    """Removes the note that a killed dockerd left: its number may be another process's by now, or a zombie's."""
+    note = Path("/var/run/docker.pid")
+    with contextlib.suppress(OSError, ValueError):
+        status = Path(f"/proc/{int(note.read_text())}/status")
+        alive = status.exists() and "dockerd" in (text := status.read_text()) and "State:\tZ" not in text
+        if not alive:
+            note.unlink()
+
+
 def start(program: str) -> None:
     """Starts dockerd and waits for its word that it is ready (the protocol of systemd's services)."""
+    forget_the_dead()
     mount_cgroups()
     FOLDER.mkdir(parents=True, exist_ok=True)
     address = FOLDER / "ready"
