@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -54,7 +55,8 @@ async def test_a_server_cannot_switch_encryption_off(site: SiteUnderTest) -> Non
     await site.stop()
     site.server.welcome.encrypted = False
     with pytest.raises(EncryptionRequired, match="encrypted: false"):
-        await site.start()
+        async with asyncio.timeout(20):  # A node that goes on never returns.
+            await site.start()
 
 
 async def test_unencrypted_collaboration_needs_no_keys(site: SiteUnderTest) -> None:
