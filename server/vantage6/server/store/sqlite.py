@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import event
@@ -99,6 +100,10 @@ class _Connection(AdaptedConnection):
         self._connection.rollback()
 
     def close(self) -> None:
+        # A connection whose caller was cancelled in the middle of a statement is closed with its transaction open. As
+        # long as somebody holds the statement's cursor SQLite only pretends to close it, and keeps the writer's lock.
+        with suppress(sqlite3.ProgrammingError):  # Closed before.
+            self._connection.rollback()
         self._connection.close()
 
     terminate = close
