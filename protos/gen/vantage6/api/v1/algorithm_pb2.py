@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from vantage6.api.v1 import result_pb2 as vantage6_dot_api_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fvantage6/api/v1/algorithm.proto\x12\x0fvantage6.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cvantage6/api/v1/result.proto\"\x8f\x02\n\x03Run\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\x05\x12\x18\n\x10\x63ollaboration_id\x18\x04 \x01(\x05\x12\x17\n\x0forganization_id\x18\x05 \x01(\x05\x12\x14\n\x0cinitiator_id\x18\x06 \x01(\x05\x12\x0f\n\x07node_id\x18\x07 \x01(\x05\x12\r\n\x05image\x18\x08 \x01(\t\x12\x14\n\x0cimage_digest\x18\t \x01(\t\x12\x11\n\tdatabases\x18\n \x03(\t\x12\x14\n\x0cparticipants\x18\x0b \x01(\x05\x12,\n\x08\x64\x65\x61\x64line\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x0bParticipant\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"<\n\x07Subtask\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x18\n\x10organization_ids\x18\x03 \x03(\x05\"\xc2\x01\n\rSubtaskResult\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x17\n\x0forganization_id\x18\x02 \x01(\x05\x12\x19\n\x11organization_name\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0e\n\x06output\x18\x07 \x01(\x0c\x12\x0c\n\x04more\x18\x08 \x01(\x08\"\x0f\n\rGetRunRequest\"\x19\n\x17ListParticipantsRequest\"\xbd\x02\n\x14\x43reateSubtaskRequest\x12\r\n\x05input\x18\x01 \x01(\x0c\x12\x18\n\x10organization_ids\x18\x02 \x03(\x05\x12-\n\x06inputs\x18\x03 \x03(\x0b\x32\x1d.vantage6.api.v1.SubtaskInput\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x18\n\x0bmin_results\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x07retries\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12\x31\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x11\n\tdatabases\x18\n \x03(\tB\x0e\n\x0c_min_resultsB\n\n\x08_retriesB\x0b\n\t_deadline\"6\n\x0cSubtaskInput\x12\x17\n\x0forganization_id\x18\x01 \x01(\x05\x12\r\n\x05input\x18\x02 \x01(\x0c\"\'\n\x14StreamResultsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x05\"\'\n\x14\x43\x61ncelSubtaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x05\"\x17\n\x15\x43\x61ncelSubtaskResponse\"7\n\x15ReportProgressRequest\x12\x10\n\x08\x66raction\x18\x01 \x01(\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x18\n\x16ReportProgressResponse\"\x1f\n\x0fWriteLogRequest\x12\x0c\n\x04line\x18\x01 \x01(\t\"\x12\n\x10WriteLogResponse\"#\n\x12WriteOutputRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x15\n\x13WriteOutputResponse2\xcc\x05\n\x10\x41lgorithmService\x12>\n\x06GetRun\x12\x1e.vantage6.api.v1.GetRunRequest\x1a\x14.vantage6.api.v1.Run\x12\\\n\x10ListParticipants\x12(.vantage6.api.v1.ListParticipantsRequest\x1a\x1c.vantage6.api.v1.Participant0\x01\x12P\n\rCreateSubtask\x12%.vantage6.api.v1.CreateSubtaskRequest\x1a\x18.vantage6.api.v1.Subtask\x12X\n\rStreamResults\x12%.vantage6.api.v1.StreamResultsRequest\x1a\x1e.vantage6.api.v1.SubtaskResult0\x01\x12^\n\rCancelSubtask\x12%.vantage6.api.v1.CancelSubtaskRequest\x1a&.vantage6.api.v1.CancelSubtaskResponse\x12\x61\n\x0eReportProgress\x12&.vantage6.api.v1.ReportProgressRequest\x1a\'.vantage6.api.v1.ReportProgressResponse\x12O\n\x08WriteLog\x12 .vantage6.api.v1.WriteLogRequest\x1a!.vantage6.api.v1.WriteLogResponse\x12Z\n\x0bWriteOutput\x12#.vantage6.api.v1.WriteOutputRequest\x1a$.vantage6.api.v1.WriteOutputResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fvantage6/api/v1/algorithm.proto\x12\x0fvantage6.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cvantage6/api/v1/result.proto\"\xb0\x02\n\x03Run\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\x0e\n\x06run_id\x18\x03 \x01(\x05\x12\x18\n\x10\x63ollaboration_id\x18\x04 \x01(\x05\x12\x17\n\x0forganization_id\x18\x05 \x01(\x05\x12\x14\n\x0cinitiator_id\x18\x06 \x01(\x05\x12\x0f\n\x07node_id\x18\x07 \x01(\x05\x12\r\n\x05image\x18\x08 \x01(\t\x12\x14\n\x0cimage_digest\x18\t \x01(\t\x12\x11\n\tdatabases\x18\n \x03(\t\x12\x14\n\x0cparticipants\x18\x0b \x01(\x05\x12,\n\x08\x64\x65\x61\x64line\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07vouched\x18\r \x01(\x08\x12\x0e\n\x06signed\x18\x0e \x01(\x0c\";\n\tSignedRun\x12\x0b\n\x03run\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"7\n\x0bParticipant\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\"<\n\x07Subtask\x12\n\n\x02id\x18\x01 \x01(\x05\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x18\n\x10organization_ids\x18\x03 \x03(\x05\"\xc2\x01\n\rSubtaskResult\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x17\n\x0forganization_id\x18\x02 \x01(\x05\x12\x19\n\x11organization_name\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0e\n\x06output\x18\x07 \x01(\x0c\x12\x0c\n\x04more\x18\x08 \x01(\x08\"\x0f\n\rGetRunRequest\"9\n\x10\x43heckCardRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\x05\x12\x0c\n\x04\x63\x61rd\x18\x02 \x01(\x0c\"6\n\x11\x43heckCardResponse\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.vantage6.api.v1.Run\"\x19\n\x17ListParticipantsRequest\"\xbd\x02\n\x14\x43reateSubtaskRequest\x12\r\n\x05input\x18\x01 \x01(\x0c\x12\x18\n\x10organization_ids\x18\x02 \x03(\x05\x12-\n\x06inputs\x18\x03 \x03(\x0b\x32\x1d.vantage6.api.v1.SubtaskInput\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x18\n\x0bmin_results\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x07retries\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12\x31\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x11\n\tdatabases\x18\n \x03(\tB\x0e\n\x0c_min_resultsB\n\n\x08_retriesB\x0b\n\t_deadline\"6\n\x0cSubtaskInput\x12\x17\n\x0forganization_id\x18\x01 \x01(\x05\x12\r\n\x05input\x18\x02 \x01(\x0c\"\'\n\x14StreamResultsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x05\"\'\n\x14\x43\x61ncelSubtaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x05\"\x17\n\x15\x43\x61ncelSubtaskResponse\"7\n\x15ReportProgressRequest\x12\x10\n\x08\x66raction\x18\x01 \x01(\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x18\n\x16ReportProgressResponse\"\x1f\n\x0fWriteLogRequest\x12\x0c\n\x04line\x18\x01 \x01(\t\"\x12\n\x10WriteLogResponse\"#\n\x12WriteOutputRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x15\n\x13WriteOutputResponse2\xa0\x06\n\x10\x41lgorithmService\x12>\n\x06GetRun\x12\x1e.vantage6.api.v1.GetRunRequest\x1a\x14.vantage6.api.v1.Run\x12R\n\tCheckCard\x12!.vantage6.api.v1.CheckCardRequest\x1a\".vantage6.api.v1.CheckCardResponse\x12\\\n\x10ListParticipants\x12(.vantage6.api.v1.ListParticipantsRequest\x1a\x1c.vantage6.api.v1.Participant0\x01\x12P\n\rCreateSubtask\x12%.vantage6.api.v1.CreateSubtaskRequest\x1a\x18.vantage6.api.v1.Subtask\x12X\n\rStreamResults\x12%.vantage6.api.v1.StreamResultsRequest\x1a\x1e.vantage6.api.v1.SubtaskResult0\x01\x12^\n\rCancelSubtask\x12%.vantage6.api.v1.CancelSubtaskRequest\x1a&.vantage6.api.v1.CancelSubtaskResponse\x12\x61\n\x0eReportProgress\x12&.vantage6.api.v1.ReportProgressRequest\x1a\'.vantage6.api.v1.ReportProgressResponse\x12O\n\x08WriteLog\x12 .vantage6.api.v1.WriteLogRequest\x1a!.vantage6.api.v1.WriteLogResponse\x12Z\n\x0bWriteOutput\x12#.vantage6.api.v1.WriteOutputRequest\x1a$.vantage6.api.v1.WriteOutputResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,39 +34,45 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vantage6.api.v1.algorithm_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUN']._serialized_start=116
-  _globals['_RUN']._serialized_end=387
-  _globals['_PARTICIPANT']._serialized_start=389
-  _globals['_PARTICIPANT']._serialized_end=444
-  _globals['_SUBTASK']._serialized_start=446
-  _globals['_SUBTASK']._serialized_end=506
-  _globals['_SUBTASKRESULT']._serialized_start=509
-  _globals['_SUBTASKRESULT']._serialized_end=703
-  _globals['_GETRUNREQUEST']._serialized_start=705
-  _globals['_GETRUNREQUEST']._serialized_end=720
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=722
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=747
-  _globals['_CREATESUBTASKREQUEST']._serialized_start=750
-  _globals['_CREATESUBTASKREQUEST']._serialized_end=1067
-  _globals['_SUBTASKINPUT']._serialized_start=1069
-  _globals['_SUBTASKINPUT']._serialized_end=1123
-  _globals['_STREAMRESULTSREQUEST']._serialized_start=1125
-  _globals['_STREAMRESULTSREQUEST']._serialized_end=1164
-  _globals['_CANCELSUBTASKREQUEST']._serialized_start=1166
-  _globals['_CANCELSUBTASKREQUEST']._serialized_end=1205
-  _globals['_CANCELSUBTASKRESPONSE']._serialized_start=1207
-  _globals['_CANCELSUBTASKRESPONSE']._serialized_end=1230
-  _globals['_REPORTPROGRESSREQUEST']._serialized_start=1232
-  _globals['_REPORTPROGRESSREQUEST']._serialized_end=1287
-  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=1289
-  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=1313
-  _globals['_WRITELOGREQUEST']._serialized_start=1315
-  _globals['_WRITELOGREQUEST']._serialized_end=1346
-  _globals['_WRITELOGRESPONSE']._serialized_start=1348
-  _globals['_WRITELOGRESPONSE']._serialized_end=1366
-  _globals['_WRITEOUTPUTREQUEST']._serialized_start=1368
-  _globals['_WRITEOUTPUTREQUEST']._serialized_end=1403
-  _globals['_WRITEOUTPUTRESPONSE']._serialized_start=1405
-  _globals['_WRITEOUTPUTRESPONSE']._serialized_end=1426
-  _globals['_ALGORITHMSERVICE']._serialized_start=1429
-  _globals['_ALGORITHMSERVICE']._serialized_end=2145
+  _globals['_RUN']._serialized_end=420
+  _globals['_SIGNEDRUN']._serialized_start=422
+  _globals['_SIGNEDRUN']._serialized_end=481
+  _globals['_PARTICIPANT']._serialized_start=483
+  _globals['_PARTICIPANT']._serialized_end=538
+  _globals['_SUBTASK']._serialized_start=540
+  _globals['_SUBTASK']._serialized_end=600
+  _globals['_SUBTASKRESULT']._serialized_start=603
+  _globals['_SUBTASKRESULT']._serialized_end=797
+  _globals['_GETRUNREQUEST']._serialized_start=799
+  _globals['_GETRUNREQUEST']._serialized_end=814
+  _globals['_CHECKCARDREQUEST']._serialized_start=816
+  _globals['_CHECKCARDREQUEST']._serialized_end=873
+  _globals['_CHECKCARDRESPONSE']._serialized_start=875
+  _globals['_CHECKCARDRESPONSE']._serialized_end=929
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=931
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=956
+  _globals['_CREATESUBTASKREQUEST']._serialized_start=959
+  _globals['_CREATESUBTASKREQUEST']._serialized_end=1276
+  _globals['_SUBTASKINPUT']._serialized_start=1278
+  _globals['_SUBTASKINPUT']._serialized_end=1332
+  _globals['_STREAMRESULTSREQUEST']._serialized_start=1334
+  _globals['_STREAMRESULTSREQUEST']._serialized_end=1373
+  _globals['_CANCELSUBTASKREQUEST']._serialized_start=1375
+  _globals['_CANCELSUBTASKREQUEST']._serialized_end=1414
+  _globals['_CANCELSUBTASKRESPONSE']._serialized_start=1416
+  _globals['_CANCELSUBTASKRESPONSE']._serialized_end=1439
+  _globals['_REPORTPROGRESSREQUEST']._serialized_start=1441
+  _globals['_REPORTPROGRESSREQUEST']._serialized_end=1496
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=1498
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=1522
+  _globals['_WRITELOGREQUEST']._serialized_start=1524
+  _globals['_WRITELOGREQUEST']._serialized_end=1555
+  _globals['_WRITELOGRESPONSE']._serialized_start=1557
+  _globals['_WRITELOGRESPONSE']._serialized_end=1575
+  _globals['_WRITEOUTPUTREQUEST']._serialized_start=1577
+  _globals['_WRITEOUTPUTREQUEST']._serialized_end=1612
+  _globals['_WRITEOUTPUTRESPONSE']._serialized_start=1614
+  _globals['_WRITEOUTPUTRESPONSE']._serialized_end=1635
+  _globals['_ALGORITHMSERVICE']._serialized_start=1638
+  _globals['_ALGORITHMSERVICE']._serialized_end=2438
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,8 @@ class Run(_message.Message):
     DATABASES_FIELD_NUMBER: _builtins.int
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    VOUCHED_FIELD_NUMBER: _builtins.int
+    SIGNED_FIELD_NUMBER: _builtins.int
     result_id: _builtins.int
     task_id: _builtins.int
     run_id: _builtins.int
@@ -50,6 +52,12 @@ class Run(_message.Message):
     """Digest of the image that runs, empty where the runtime has none."""
     participants: _builtins.int
     """How many organizations take part in the task."""
+    vouched: _builtins.bool
+    """The initiator vouches for `participants`, `image` and `databases`: the task's key, which its envelope is signed
+    with, is made of them. Otherwise they are the server's word.
+    """
+    signed: _builtins.bytes
+    """A SignedRun of all this, to be handed on; empty where the collaboration is not encrypted."""
     @_builtins.property
     def databases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -69,14 +77,46 @@ class Run(_message.Message):
         databases: _abc.Iterable[_builtins.str] | None = ...,
         participants: _builtins.int = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
+        vouched: _builtins.bool = ...,
+        signed: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collaboration_id", b"collaboration_id", "databases", b"databases", "deadline", b"deadline", "image", b"image", "image_digest", b"image_digest", "initiator_id", b"initiator_id", "node_id", b"node_id", "organization_id", b"organization_id", "participants", b"participants", "result_id", b"result_id", "run_id", b"run_id", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collaboration_id", b"collaboration_id", "databases", b"databases", "deadline", b"deadline", "image", b"image", "image_digest", b"image_digest", "initiator_id", b"initiator_id", "node_id", b"node_id", "organization_id", b"organization_id", "participants", b"participants", "result_id", b"result_id", "run_id", b"run_id", "signed", b"signed", "task_id", b"task_id", "vouched", b"vouched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class SignedRun(_message.Message):
+    """A card that can be shown to others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    run: _builtins.bytes
+    """A Run without `signed`."""
+    signature: _builtins.bytes
+    """Ed25519, by the organization of the run, over "vantage6 run card v1", a zero byte, and `run`."""
+    key_id: _builtins.bytes
+    """Beginning of the digest of the organization's public key."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+        key_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "run", b"run", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedRun: _TypeAlias = SignedRun  # noqa: Y015
 
 @_typing.final
 class Participant(_message.Message):
@@ -188,6 +228,50 @@ class GetRunRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRunRequest: _TypeAlias = GetRunRequest  # noqa: Y015
+
+@_typing.final
+class CheckCardRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    organization_id: _builtins.int
+    """Required. Whose card it is said to be."""
+    card: _builtins.bytes
+    """Required. The bytes of `Run.signed`."""
+    def __init__(
+        self,
+        *,
+        organization_id: _builtins.int = ...,
+        card: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "organization_id", b"organization_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCardRequest: _TypeAlias = CheckCardRequest  # noqa: Y015
+
+@_typing.final
+class CheckCardResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run: ...
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCardResponse: _TypeAlias = CheckCardResponse  # noqa: Y015
 
 @_typing.final
 class ListParticipantsRequest(_message.Message):

@@ -45,6 +45,11 @@ class AlgorithmServiceStub:
                 request_serializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.Run.FromString,
                 _registered_method=True)
+        self.CheckCard = channel.unary_unary(
+                '/vantage6.api.v1.AlgorithmService/CheckCard',
+                request_serializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.CheckCardRequest.SerializeToString,
+                response_deserializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.CheckCardResponse.FromString,
+                _registered_method=True)
         self.ListParticipants = channel.unary_stream(
                 '/vantage6.api.v1.AlgorithmService/ListParticipants',
                 request_serializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.ListParticipantsRequest.SerializeToString,
@@ -95,6 +100,17 @@ class AlgorithmServiceServicer:
         """Says who is running: facts that the algorithm can rely on.
 
         Callers: the run's container. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckCard(self, request, context):
+        """Checks the card that a run of another organization handed on (`Run.signed` there) against that organization's
+        pinned key, and that it is of the caller's collaboration and `run_id`; gives the facts on it.
+
+        Callers: the run's container. Errors: INVALID_ARGUMENT for a card that is not what it should be,
+        FAILED_PRECONDITION where the collaboration is not encrypted, so that nobody has a key. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,6 +192,11 @@ def add_AlgorithmServiceServicer_to_server(servicer, server):
                     request_deserializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.GetRunRequest.FromString,
                     response_serializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.Run.SerializeToString,
             ),
+            'CheckCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCard,
+                    request_deserializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.CheckCardRequest.FromString,
+                    response_serializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.CheckCardResponse.SerializeToString,
+            ),
             'ListParticipants': grpc.unary_stream_rpc_method_handler(
                     servicer.ListParticipants,
                     request_deserializer=vantage6_dot_api_dot_v1_dot_algorithm__pb2.ListParticipantsRequest.FromString,
@@ -245,6 +266,33 @@ class AlgorithmService:
             '/vantage6.api.v1.AlgorithmService/GetRun',
             vantage6_dot_api_dot_v1_dot_algorithm__pb2.GetRunRequest.SerializeToString,
             vantage6_dot_api_dot_v1_dot_algorithm__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vantage6.api.v1.AlgorithmService/CheckCard',
+            vantage6_dot_api_dot_v1_dot_algorithm__pb2.CheckCardRequest.SerializeToString,
+            vantage6_dot_api_dot_v1_dot_algorithm__pb2.CheckCardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,13 @@ class AlgorithmServiceStub:
 
     Callers: the run's container. Idempotent.
     """
+    CheckCard: _grpc.UnaryUnaryMultiCallable[_algorithm_pb2.CheckCardRequest, _algorithm_pb2.CheckCardResponse]
+    """Checks the card that a run of another organization handed on (`Run.signed` there) against that organization's
+    pinned key, and that it is of the caller's collaboration and `run_id`; gives the facts on it.
+
+    Callers: the run's container. Errors: INVALID_ARGUMENT for a card that is not what it should be,
+    FAILED_PRECONDITION where the collaboration is not encrypted, so that nobody has a key. Idempotent.
+    """
     ListParticipants: _grpc.UnaryStreamMultiCallable[_algorithm_pb2.ListParticipantsRequest, _algorithm_pb2.Participant]
     """Lists the organizations of the collaboration.
 
@@ -100,6 +107,13 @@ class AlgorithmServiceAsyncStub(AlgorithmServiceStub):
     """Says who is running: facts that the algorithm can rely on.
 
     Callers: the run's container. Idempotent.
+    """
+    CheckCard: _aio.UnaryUnaryMultiCallable[_algorithm_pb2.CheckCardRequest, _algorithm_pb2.CheckCardResponse]  # type: ignore[assignment]
+    """Checks the card that a run of another organization handed on (`Run.signed` there) against that organization's
+    pinned key, and that it is of the caller's collaboration and `run_id`; gives the facts on it.
+
+    Callers: the run's container. Errors: INVALID_ARGUMENT for a card that is not what it should be,
+    FAILED_PRECONDITION where the collaboration is not encrypted, so that nobody has a key. Idempotent.
     """
     ListParticipants: _aio.UnaryStreamMultiCallable[_algorithm_pb2.ListParticipantsRequest, _algorithm_pb2.Participant]  # type: ignore[assignment]
     """Lists the organizations of the collaboration.
@@ -160,6 +174,19 @@ class AlgorithmServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says who is running: facts that the algorithm can rely on.
 
         Callers: the run's container. Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckCard(
+        self,
+        request: _algorithm_pb2.CheckCardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_algorithm_pb2.CheckCardResponse, _abc.Awaitable[_algorithm_pb2.CheckCardResponse]]:
+        """Checks the card that a run of another organization handed on (`Run.signed` there) against that organization's
+        pinned key, and that it is of the caller's collaboration and `run_id`; gives the facts on it.
+
+        Callers: the run's container. Errors: INVALID_ARGUMENT for a card that is not what it should be,
+        FAILED_PRECONDITION where the collaboration is not encrypted, so that nobody has a key. Idempotent.
         """
 
     @_abc_1.abstractmethod

@@ -112,6 +112,8 @@ class ListAuditEntriesRequest(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     PER_PAGE_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
@@ -130,6 +132,12 @@ class ListAuditEntriesRequest(_message.Message):
     per_page: _builtins.int
     sort: _builtins.str
     """"id" (default) or "-id"."""
+    @_builtins.property
+    def after(self) -> _timestamp_pb2.Timestamp:
+        """Noted at this moment or later, and before that one."""
+
+    @_builtins.property
+    def before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -137,16 +145,22 @@ class ListAuditEntriesRequest(_message.Message):
         action: _builtins.str | None = ...,
         target: _builtins.str | None = ...,
         outcome: _builtins.str | None = ...,
+        after: _timestamp_pb2.Timestamp | None = ...,
+        before: _timestamp_pb2.Timestamp | None = ...,
         page: _builtins.int | None = ...,
         per_page: _builtins.int | None = ...,
         sort: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_caller", b"_caller", "_outcome", b"_outcome", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_target", b"_target", "action", b"action", "caller", b"caller", "outcome", b"outcome", "page", b"page", "per_page", b"per_page", "sort", b"sort", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_after", b"_after", "_before", b"_before", "_caller", b"_caller", "_outcome", b"_outcome", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_target", b"_target", "action", b"action", "after", b"after", "before", b"before", "caller", b"caller", "outcome", b"outcome", "page", b"page", "per_page", b"per_page", "sort", b"sort", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_caller", b"_caller", "_outcome", b"_outcome", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_target", b"_target", "action", b"action", "caller", b"caller", "outcome", b"outcome", "page", b"page", "per_page", b"per_page", "sort", b"sort", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_after", b"_after", "_before", b"_before", "_caller", b"_caller", "_outcome", b"_outcome", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_target", b"_target", "action", b"action", "after", b"after", "before", b"before", "caller", b"caller", "outcome", b"outcome", "page", b"page", "per_page", b"per_page", "sort", b"sort", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__action: _TypeAlias = _typing.Literal["action"]  # noqa: Y015
     _WhichOneofArgType__action: _TypeAlias = _typing.Literal["_action", b"_action"]  # noqa: Y015
+    _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
+    _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
+    _WhichOneofReturnType__before: _TypeAlias = _typing.Literal["before"]  # noqa: Y015
+    _WhichOneofArgType__before: _TypeAlias = _typing.Literal["_before", b"_before"]  # noqa: Y015
     _WhichOneofReturnType__caller: _TypeAlias = _typing.Literal["caller"]  # noqa: Y015
     _WhichOneofArgType__caller: _TypeAlias = _typing.Literal["_caller", b"_caller"]  # noqa: Y015
     _WhichOneofReturnType__outcome: _TypeAlias = _typing.Literal["outcome"]  # noqa: Y015
@@ -161,6 +175,10 @@ class ListAuditEntriesRequest(_message.Message):
     _WhichOneofArgType__target: _TypeAlias = _typing.Literal["_target", b"_target"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__action) -> _WhichOneofReturnType__action | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after) -> _WhichOneofReturnType__after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__before) -> _WhichOneofReturnType__before | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__caller) -> _WhichOneofReturnType__caller | None: ...
     @_typing.overload

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avantage6/api/v1/auth.proto\x12\x0fvantage6.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x16\x43reateUserTokenRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x10\n\x08mfa_code\x18\x03 \x01(\t\")\n\x16\x43reateNodeTokenRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\"\xc2\x01\n\rTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12\x15\n\x08user_url\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08node_url\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0brefresh_url\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x12\n\nexpires_in\x18\x06 \x01(\x05\x42\x0b\n\t_user_urlB\x0b\n\t_node_urlB\x0e\n\x0c_refresh_url\"P\n\x1b\x43reateContainerTokenRequest\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\r\n\x05image\x18\x03 \x01(\t\"7\n\x1c\x43reateContainerTokenResponse\x12\x17\n\x0f\x63ontainer_token\x18\x01 \x01(\t\",\n\x13RefreshTokenRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\"\x14\n\x12RevokeTokenRequest\"\"\n\x13RevokeTokenResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t\"\x97\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02ip\x18\x04 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x05 \x01(\x08\"q\n\x13ListSessionsRequest\x12\x11\n\x04page\x18\x0e \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08per_page\x18\x0f \x01(\x05H\x01\x88\x01\x01\x12\x11\n\x04sort\x18\x10 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_pageB\x0b\n\t_per_pageB\x07\n\x05_sort\"\"\n\x14\x44\x65leteSessionRequest\x12\n\n\x02id\x18\x01 \x01(\x05\"$\n\x15\x44\x65leteSessionResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t\"+\n\x0cSecondFactor\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\"-\n\x19\x43reateSecondFactorRequest\x12\x10\n\x08password\x18\x01 \x01(\t\".\n\x1a\x43onfirmSecondFactorRequest\x12\x10\n\x08mfa_code\x18\x01 \x01(\t\"5\n\x1b\x43onfirmSecondFactorResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t\"a\n\x19\x44\x65leteSecondFactorRequest\x12\x14\n\x07user_id\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x10\n\x08mfa_code\x18\x03 \x01(\tB\n\n\x08_user_id\")\n\x1a\x44\x65leteSecondFactorResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t\"6\n\x13LosePasswordRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\"#\n\x14LosePasswordResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t\"=\n\x14ResetPasswordRequest\x12\x13\n\x0breset_token\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"$\n\x15ResetPasswordResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t2\x84\x0c\n\x0b\x41uthService\x12v\n\x0f\x43reateUserToken\x12\'.vantage6.api.v1.CreateUserTokenRequest\x1a\x1e.vantage6.api.v1.TokenResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/api/token/user:\x01*\x12v\n\x0f\x43reateNodeToken\x12\'.vantage6.api.v1.CreateNodeTokenRequest\x1a\x1e.vantage6.api.v1.TokenResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/api/token/node:\x01*\x12\x94\x01\n\x14\x43reateContainerToken\x12,.vantage6.api.v1.CreateContainerTokenRequest\x1a-.vantage6.api.v1.CreateContainerTokenResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/token/container:\x01*\x12s\n\x0cRefreshToken\x12$.vantage6.api.v1.RefreshTokenRequest\x1a\x1e.vantage6.api.v1.TokenResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/api/token/refresh:\x01*\x12l\n\x0bRevokeToken\x12#.vantage6.api.v1.RevokeTokenRequest\x1a$.vantage6.api.v1.RevokeTokenResponse\"\x12\x82\xd3\xe4\x93\x02\x0c*\n/api/token\x12\x66\n\x0cListSessions\x12$.vantage6.api.v1.ListSessionsRequest\x1a\x18.vantage6.api.v1.Session\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/session0\x01\x12y\n\rDeleteSession\x12%.vantage6.api.v1.DeleteSessionRequest\x1a&.vantage6.api.v1.DeleteSessionResponse\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/api/session/{id}\x12~\n\x12\x43reateSecondFactor\x12*.vantage6.api.v1.CreateSecondFactorRequest\x1a\x1d.vantage6.api.v1.SecondFactor\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/api/second_factor:\x01*\x12\x97\x01\n\x13\x43onfirmSecondFactor\x12+.vantage6.api.v1.ConfirmSecondFactorRequest\x1a,.vantage6.api.v1.ConfirmSecondFactorResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/second_factor/confirm:\x01*\x12\x93\x01\n\x12\x44\x65leteSecondFactor\x12*.vantage6.api.v1.DeleteSecondFactorRequest\x1a+.vantage6.api.v1.DeleteSecondFactorResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/api/second_factor/delete:\x01*\x12y\n\x0cLosePassword\x12$.vantage6.api.v1.LosePasswordRequest\x1a%.vantage6.api.v1.LosePasswordResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/recover/lost:\x01*\x12}\n\rResetPassword\x12%.vantage6.api.v1.ResetPasswordRequest\x1a&.vantage6.api.v1.ResetPasswordResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/api/recover/reset:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avantage6/api/v1/auth.proto\x12\x0fvantage6.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"N\n\x16\x43reateUserTokenRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x10\n\x08mfa_code\x18\x03 \x01(\t\")\n\x16\x43reateNodeTokenRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\"\xc2\x01\n\rTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12\x15\n\x08user_url\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08node_url\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x0brefresh_url\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x12\n\nexpires_in\x18\x06 \x01(\x05\x42\x0b\n\t_user_urlB\x0b\n\t_node_urlB\x0e\n\x0c_refresh_url\"P\n\x1b\x43reateContainerTokenRequest\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\r\n\x05image\x18\x03 \x01(\t\"7\n\x1c\x43reateContainerTokenResponse\x12\x17\n\x0f\x63ontainer_token\x18\x01 \x01(\t\",\n\x13RefreshTokenRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\"\x14\n\x12RevokeTokenRequest\"\"\n\x13RevokeTokenResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t\"\xbd\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02ip\x18\x04 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x05 \x01(\x08\x12$\n\x04link\x18\x14 \x01(\x0b\x32\x16.google.protobuf.Value\"q\n\x13ListSessionsRequest\x12\x11\n\x04page\x18\x0e \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08per_page\x18\x0f \x01(\x05H\x01\x88\x01\x01\x12\x11\n\x04sort\x18\x10 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_pageB\x0b\n\t_per_pageB\x07\n\x05_sort\"\"\n\x14\x44\x65leteSessionRequest\x12\n\n\x02id\x18\x01 \x01(\x05\"$\n\x15\x44\x65leteSessionResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t\"+\n\x0cSecondFactor\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\"-\n\x19\x43reateSecondFactorRequest\x12\x10\n\x08password\x18\x01 \x01(\t\".\n\x1a\x43onfirmSecondFactorRequest\x12\x10\n\x08mfa_code\x18\x01 \x01(\t\"5\n\x1b\x43onfirmSecondFactorResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t\"a\n\x19\x44\x65leteSecondFactorRequest\x12\x14\n\x07user_id\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x10\n\x08mfa_code\x18\x03 \x01(\tB\n\n\x08_user_id\")\n\x1a\x44\x65leteSecondFactorResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t\"6\n\x13LosePasswordRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\"#\n\x14LosePasswordResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t\"=\n\x14ResetPasswordRequest\x12\x13\n\x0breset_token\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"$\n\x15ResetPasswordResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t2\x84\x0c\n\x0b\x41uthService\x12v\n\x0f\x43reateUserToken\x12\'.vantage6.api.v1.CreateUserTokenRequest\x1a\x1e.vantage6.api.v1.TokenResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/api/token/user:\x01*\x12v\n\x0f\x43reateNodeToken\x12\'.vantage6.api.v1.CreateNodeTokenRequest\x1a\x1e.vantage6.api.v1.TokenResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/api/token/node:\x01*\x12\x94\x01\n\x14\x43reateContainerToken\x12,.vantage6.api.v1.CreateContainerTokenRequest\x1a-.vantage6.api.v1.CreateContainerTokenResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/token/container:\x01*\x12s\n\x0cRefreshToken\x12$.vantage6.api.v1.RefreshTokenRequest\x1a\x1e.vantage6.api.v1.TokenResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/api/token/refresh:\x01*\x12l\n\x0bRevokeToken\x12#.vantage6.api.v1.RevokeTokenRequest\x1a$.vantage6.api.v1.RevokeTokenResponse\"\x12\x82\xd3\xe4\x93\x02\x0c*\n/api/token\x12\x66\n\x0cListSessions\x12$.vantage6.api.v1.ListSessionsRequest\x1a\x18.vantage6.api.v1.Session\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/api/session0\x01\x12y\n\rDeleteSession\x12%.vantage6.api.v1.DeleteSessionRequest\x1a&.vantage6.api.v1.DeleteSessionResponse\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/api/session/{id}\x12~\n\x12\x43reateSecondFactor\x12*.vantage6.api.v1.CreateSecondFactorRequest\x1a\x1d.vantage6.api.v1.SecondFactor\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/api/second_factor:\x01*\x12\x97\x01\n\x13\x43onfirmSecondFactor\x12+.vantage6.api.v1.ConfirmSecondFactorRequest\x1a,.vantage6.api.v1.ConfirmSecondFactorResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/second_factor/confirm:\x01*\x12\x93\x01\n\x12\x44\x65leteSecondFactor\x12*.vantage6.api.v1.DeleteSecondFactorRequest\x1a+.vantage6.api.v1.DeleteSecondFactorResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/api/second_factor/delete:\x01*\x12y\n\x0cLosePassword\x12$.vantage6.api.v1.LosePasswordRequest\x1a%.vantage6.api.v1.LosePasswordResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/recover/lost:\x01*\x12}\n\rResetPassword\x12%.vantage6.api.v1.ResetPasswordRequest\x1a&.vantage6.api.v1.ResetPasswordResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/api/recover/reset:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,50 +58,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHSERVICE'].methods_by_name['LosePassword']._serialized_options = b'\202\323\344\223\002\026\"\021/api/recover/lost:\001*'
   _globals['_AUTHSERVICE'].methods_by_name['ResetPassword']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['ResetPassword']._serialized_options = b'\202\323\344\223\002\027\"\022/api/recover/reset:\001*'
-  _globals['_CREATEUSERTOKENREQUEST']._serialized_start=110
-  _globals['_CREATEUSERTOKENREQUEST']._serialized_end=188
-  _globals['_CREATENODETOKENREQUEST']._serialized_start=190
-  _globals['_CREATENODETOKENREQUEST']._serialized_end=231
-  _globals['_TOKENRESPONSE']._serialized_start=234
-  _globals['_TOKENRESPONSE']._serialized_end=428
-  _globals['_CREATECONTAINERTOKENREQUEST']._serialized_start=430
-  _globals['_CREATECONTAINERTOKENREQUEST']._serialized_end=510
-  _globals['_CREATECONTAINERTOKENRESPONSE']._serialized_start=512
-  _globals['_CREATECONTAINERTOKENRESPONSE']._serialized_end=567
-  _globals['_REFRESHTOKENREQUEST']._serialized_start=569
-  _globals['_REFRESHTOKENREQUEST']._serialized_end=613
-  _globals['_REVOKETOKENREQUEST']._serialized_start=615
-  _globals['_REVOKETOKENREQUEST']._serialized_end=635
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=637
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=671
-  _globals['_SESSION']._serialized_start=674
-  _globals['_SESSION']._serialized_end=825
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=827
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=940
-  _globals['_DELETESESSIONREQUEST']._serialized_start=942
-  _globals['_DELETESESSIONREQUEST']._serialized_end=976
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=978
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1014
-  _globals['_SECONDFACTOR']._serialized_start=1016
-  _globals['_SECONDFACTOR']._serialized_end=1059
-  _globals['_CREATESECONDFACTORREQUEST']._serialized_start=1061
-  _globals['_CREATESECONDFACTORREQUEST']._serialized_end=1106
-  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_start=1108
-  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_end=1154
-  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_start=1156
-  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_end=1209
-  _globals['_DELETESECONDFACTORREQUEST']._serialized_start=1211
-  _globals['_DELETESECONDFACTORREQUEST']._serialized_end=1308
-  _globals['_DELETESECONDFACTORRESPONSE']._serialized_start=1310
-  _globals['_DELETESECONDFACTORRESPONSE']._serialized_end=1351
-  _globals['_LOSEPASSWORDREQUEST']._serialized_start=1353
-  _globals['_LOSEPASSWORDREQUEST']._serialized_end=1407
-  _globals['_LOSEPASSWORDRESPONSE']._serialized_start=1409
-  _globals['_LOSEPASSWORDRESPONSE']._serialized_end=1444
-  _globals['_RESETPASSWORDREQUEST']._serialized_start=1446
-  _globals['_RESETPASSWORDREQUEST']._serialized_end=1507
-  _globals['_RESETPASSWORDRESPONSE']._serialized_start=1509
-  _globals['_RESETPASSWORDRESPONSE']._serialized_end=1545
-  _globals['_AUTHSERVICE']._serialized_start=1548
-  _globals['_AUTHSERVICE']._serialized_end=3088
+  _globals['_CREATEUSERTOKENREQUEST']._serialized_start=140
+  _globals['_CREATEUSERTOKENREQUEST']._serialized_end=218
+  _globals['_CREATENODETOKENREQUEST']._serialized_start=220
+  _globals['_CREATENODETOKENREQUEST']._serialized_end=261
+  _globals['_TOKENRESPONSE']._serialized_start=264
+  _globals['_TOKENRESPONSE']._serialized_end=458
+  _globals['_CREATECONTAINERTOKENREQUEST']._serialized_start=460
+  _globals['_CREATECONTAINERTOKENREQUEST']._serialized_end=540
+  _globals['_CREATECONTAINERTOKENRESPONSE']._serialized_start=542
+  _globals['_CREATECONTAINERTOKENRESPONSE']._serialized_end=597
+  _globals['_REFRESHTOKENREQUEST']._serialized_start=599
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=643
+  _globals['_REVOKETOKENREQUEST']._serialized_start=645
+  _globals['_REVOKETOKENREQUEST']._serialized_end=665
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=667
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=701
+  _globals['_SESSION']._serialized_start=704
+  _globals['_SESSION']._serialized_end=893
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=895
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1008
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1010
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1044
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1046
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1082
+  _globals['_SECONDFACTOR']._serialized_start=1084
+  _globals['_SECONDFACTOR']._serialized_end=1127
+  _globals['_CREATESECONDFACTORREQUEST']._serialized_start=1129
+  _globals['_CREATESECONDFACTORREQUEST']._serialized_end=1174
+  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_start=1176
+  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_end=1222
+  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_start=1224
+  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_end=1277
+  _globals['_DELETESECONDFACTORREQUEST']._serialized_start=1279
+  _globals['_DELETESECONDFACTORREQUEST']._serialized_end=1376
+  _globals['_DELETESECONDFACTORRESPONSE']._serialized_start=1378
+  _globals['_DELETESECONDFACTORRESPONSE']._serialized_end=1419
+  _globals['_LOSEPASSWORDREQUEST']._serialized_start=1421
+  _globals['_LOSEPASSWORDREQUEST']._serialized_end=1475
+  _globals['_LOSEPASSWORDRESPONSE']._serialized_start=1477
+  _globals['_LOSEPASSWORDRESPONSE']._serialized_end=1512
+  _globals['_RESETPASSWORDREQUEST']._serialized_start=1514
+  _globals['_RESETPASSWORDREQUEST']._serialized_end=1575
+  _globals['_RESETPASSWORDRESPONSE']._serialized_start=1577
+  _globals['_RESETPASSWORDRESPONSE']._serialized_end=1613
+  _globals['_AUTHSERVICE']._serialized_start=1616
+  _globals['_AUTHSERVICE']._serialized_end=3156
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -230,6 +231,7 @@ class Session(_message.Message):
     LAST_USED_TIME_FIELD_NUMBER: _builtins.int
     IP_FIELD_NUMBER: _builtins.int
     CURRENT_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     ip: _builtins.str
     current: _builtins.bool
@@ -238,6 +240,10 @@ class Session(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def last_used_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def link(self) -> _struct_pb2.Value:
+        """REST only."""
+
     def __init__(
         self,
         *,
@@ -246,10 +252,11 @@ class Session(_message.Message):
         last_used_time: _timestamp_pb2.Timestamp | None = ...,
         ip: _builtins.str = ...,
         current: _builtins.bool = ...,
+        link: _struct_pb2.Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_used_time", b"last_used_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_used_time", b"last_used_time", "link", b"link"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "id", b"id", "ip", b"ip", "last_used_time", b"last_used_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "id", b"id", "ip", b"ip", "last_used_time", b"last_used_time", "link", b"link"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

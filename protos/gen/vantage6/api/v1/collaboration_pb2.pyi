@@ -105,6 +105,7 @@ class ListCollaborationsRequest(_message.Message):
 
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     PER_PAGE_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
@@ -112,26 +113,30 @@ class ListCollaborationsRequest(_message.Message):
     """Only those that this organization is a member of."""
     name: _builtins.str
     """Only with exactly this name."""
+    encrypted: _builtins.bool
     page: _builtins.int
     """From 1. Without `page` and `per_page` the whole list is streamed; with them, the initial metadata (REST:
     headers) carry `x-total-count` and `link` (RFC 8288).
     """
     per_page: _builtins.int
     sort: _builtins.str
-    """"id" (default) or "-id"."""
+    """"id" (default) or "name"; with "-" before it from the last to the first."""
     def __init__(
         self,
         *,
         organization_id: _builtins.int | None = ...,
         name: _builtins.str | None = ...,
+        encrypted: _builtins.bool | None = ...,
         page: _builtins.int | None = ...,
         per_page: _builtins.int | None = ...,
         sort: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "name", b"name", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_encrypted", b"_encrypted", "_name", b"_name", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "encrypted", b"encrypted", "name", b"name", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "name", b"name", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encrypted", b"_encrypted", "_name", b"_name", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "encrypted", b"encrypted", "name", b"name", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__encrypted: _TypeAlias = _typing.Literal["encrypted"]  # noqa: Y015
+    _WhichOneofArgType__encrypted: _TypeAlias = _typing.Literal["_encrypted", b"_encrypted"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__organization_id: _TypeAlias = _typing.Literal["organization_id"]  # noqa: Y015
@@ -142,6 +147,8 @@ class ListCollaborationsRequest(_message.Message):
     _WhichOneofArgType__per_page: _TypeAlias = _typing.Literal["_per_page", b"_per_page"]  # noqa: Y015
     _WhichOneofReturnType__sort: _TypeAlias = _typing.Literal["sort"]  # noqa: Y015
     _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encrypted) -> _WhichOneofReturnType__encrypted | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload

@@ -29,7 +29,7 @@ from vantage6.api.v1 import result_pb2 as vantage6_dot_api_dot_v1_dot_result__pb
 from vantage6.api.v1 import task_pb2 as vantage6_dot_api_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvantage6/api/v1/event.proto\x12\x0fvantage6.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cvantage6/api/v1/result.proto\x1a\x1avantage6/api/v1/task.proto\"\xc5\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63ollaboration_id\x18\x03 \x01(\x05\x12*\n\x04task\x18\x04 \x01(\x0b\x32\x1a.vantage6.api.v1.TaskEventH\x00\x12.\n\x06result\x18\x05 \x01(\x0b\x32\x1c.vantage6.api.v1.ResultEventH\x00\x12*\n\x04node\x18\x06 \x01(\x0b\x32\x1a.vantage6.api.v1.NodeEventH\x00\x12\x32\n\x08progress\x18\x07 \x01(\x0b\x32\x1e.vantage6.api.v1.ProgressEventH\x00\x12(\n\x03log\x18\x08 \x01(\x0b\x32\x19.vantage6.api.v1.LogEventH\x00\x42\x06\n\x04kind\"l\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\x05\x12\x11\n\tparent_id\x18\x02 \x01(\x05\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.vantage6.api.v1.TaskState\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"\x98\x01\n\x0bResultEvent\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\x17\n\x0forganization_id\x18\x03 \x01(\x05\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"E\n\tNodeEvent\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x17\n\x0forganization_id\x18\x02 \x01(\x05\x12\x0e\n\x06online\x18\x03 \x01(\x08\"\xa2\x01\n\rProgressEvent\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\x17\n\x0forganization_id\x18\x03 \x01(\x05\x12\x34\n\rprogress_kind\x18\x04 \x01(\x0e\x32\x1d.vantage6.api.v1.ProgressKind\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\x12\x0c\n\x04text\x18\x06 \x01(\x0c\"h\n\x08LogEvent\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\x17\n\x0forganization_id\x18\x03 \x01(\x05\x12\x10\n\x08sequence\x18\x04 \x01(\x05\x12\r\n\x05lines\x18\x05 \x01(\x0c\"\x88\x01\n\x0cWatchRequest\x12\x14\n\x07task_id\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10\x63ollaboration_id\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08\x61\x66ter_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\n\n\x08_task_idB\x13\n\x11_collaboration_idB\x0b\n\t_after_id\"\x8f\x01\n\x13StreamEventsRequest\x12\x14\n\x07task_id\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10\x63ollaboration_id\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08\x61\x66ter_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\n\n\x08_task_idB\x13\n\x11_collaboration_idB\x0b\n\t_after_id*e\n\x0cProgressKind\x12\x1d\n\x19PROGRESS_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15PROGRESS_KIND_PULLING\x10\x01\x12\x1b\n\x17PROGRESS_KIND_ALGORITHM\x10\x02\x32\xb2\x01\n\x0c\x45ventService\x12@\n\x05Watch\x12\x1d.vantage6.api.v1.WatchRequest\x1a\x16.vantage6.api.v1.Event0\x01\x12`\n\x0cStreamEvents\x12$.vantage6.api.v1.StreamEventsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/api/event0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvantage6/api/v1/event.proto\x12\x0fvantage6.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cvantage6/api/v1/result.proto\x1a\x1avantage6/api/v1/task.proto\"\xc5\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63ollaboration_id\x18\x03 \x01(\x05\x12*\n\x04task\x18\x04 \x01(\x0b\x32\x1a.vantage6.api.v1.TaskEventH\x00\x12.\n\x06result\x18\x05 \x01(\x0b\x32\x1c.vantage6.api.v1.ResultEventH\x00\x12*\n\x04node\x18\x06 \x01(\x0b\x32\x1a.vantage6.api.v1.NodeEventH\x00\x12\x32\n\x08progress\x18\x07 \x01(\x0b\x32\x1e.vantage6.api.v1.ProgressEventH\x00\x12(\n\x03log\x18\x08 \x01(\x0b\x32\x19.vantage6.api.v1.LogEventH\x00\x42\x06\n\x04kind\"}\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\x05\x12\x11\n\tparent_id\x18\x02 \x01(\x05\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.vantage6.api.v1.TaskState\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\x12\x0f\n\x07results\x18\x05 \x01(\x05\"\x98\x01\n\x0bResultEvent\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\x17\n\x0forganization_id\x18\x03 \x01(\x05\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"E\n\tNodeEvent\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x17\n\x0forganization_id\x18\x02 \x01(\x05\x12\x0e\n\x06online\x18\x03 \x01(\x08\"\xa2\x01\n\rProgressEvent\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\x17\n\x0forganization_id\x18\x03 \x01(\x05\x12\x34\n\rprogress_kind\x18\x04 \x01(\x0e\x32\x1d.vantage6.api.v1.ProgressKind\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\x12\x0c\n\x04text\x18\x06 \x01(\x0c\"h\n\x08LogEvent\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\x0f\n\x07task_id\x18\x02 \x01(\x05\x12\x17\n\x0forganization_id\x18\x03 \x01(\x05\x12\x10\n\x08sequence\x18\x04 \x01(\x05\x12\r\n\x05lines\x18\x05 \x01(\x0c\"\x9c\x01\n\x0cWatchRequest\x12\x14\n\x07task_id\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10\x63ollaboration_id\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08\x61\x66ter_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x12\n\nonly_final\x18\x04 \x01(\x08\x42\n\n\x08_task_idB\x13\n\x11_collaboration_idB\x0b\n\t_after_id\"\x8f\x01\n\x13StreamEventsRequest\x12\x14\n\x07task_id\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10\x63ollaboration_id\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08\x61\x66ter_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\n\n\x08_task_idB\x13\n\x11_collaboration_idB\x0b\n\t_after_id*e\n\x0cProgressKind\x12\x1d\n\x19PROGRESS_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15PROGRESS_KIND_PULLING\x10\x01\x12\x1b\n\x17PROGRESS_KIND_ALGORITHM\x10\x02\x32\xb2\x01\n\x0c\x45ventService\x12@\n\x05Watch\x12\x1d.vantage6.api.v1.WatchRequest\x1a\x16.vantage6.api.v1.Event0\x01\x12`\n\x0cStreamEvents\x12$.vantage6.api.v1.StreamEventsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/api/event0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,24 +38,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['StreamEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['StreamEvents']._serialized_options = b'\202\323\344\223\002\014\022\n/api/event'
-  _globals['_PROGRESSKIND']._serialized_start=1416
-  _globals['_PROGRESSKIND']._serialized_end=1517
+  _globals['_PROGRESSKIND']._serialized_start=1453
+  _globals['_PROGRESSKIND']._serialized_end=1554
   _globals['_EVENT']._serialized_start=197
   _globals['_EVENT']._serialized_end=522
   _globals['_TASKEVENT']._serialized_start=524
-  _globals['_TASKEVENT']._serialized_end=632
-  _globals['_RESULTEVENT']._serialized_start=635
-  _globals['_RESULTEVENT']._serialized_end=787
-  _globals['_NODEEVENT']._serialized_start=789
-  _globals['_NODEEVENT']._serialized_end=858
-  _globals['_PROGRESSEVENT']._serialized_start=861
-  _globals['_PROGRESSEVENT']._serialized_end=1023
-  _globals['_LOGEVENT']._serialized_start=1025
-  _globals['_LOGEVENT']._serialized_end=1129
-  _globals['_WATCHREQUEST']._serialized_start=1132
-  _globals['_WATCHREQUEST']._serialized_end=1268
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=1271
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=1414
-  _globals['_EVENTSERVICE']._serialized_start=1520
-  _globals['_EVENTSERVICE']._serialized_end=1698
+  _globals['_TASKEVENT']._serialized_end=649
+  _globals['_RESULTEVENT']._serialized_start=652
+  _globals['_RESULTEVENT']._serialized_end=804
+  _globals['_NODEEVENT']._serialized_start=806
+  _globals['_NODEEVENT']._serialized_end=875
+  _globals['_PROGRESSEVENT']._serialized_start=878
+  _globals['_PROGRESSEVENT']._serialized_end=1040
+  _globals['_LOGEVENT']._serialized_start=1042
+  _globals['_LOGEVENT']._serialized_end=1146
+  _globals['_WATCHREQUEST']._serialized_start=1149
+  _globals['_WATCHREQUEST']._serialized_end=1305
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=1308
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=1451
+  _globals['_EVENTSERVICE']._serialized_start=1557
+  _globals['_EVENTSERVICE']._serialized_end=1735
 # @@protoc_insertion_point(module_scope)

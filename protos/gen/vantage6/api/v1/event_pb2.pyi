@@ -98,10 +98,13 @@ class TaskEvent(_message.Message):
     PARENT_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     parent_id: _builtins.int
     state: _task_pb2.TaskState.ValueType
     complete: _builtins.bool
+    results: _builtins.int
+    """With `complete`: how many results the task has."""
     def __init__(
         self,
         *,
@@ -109,10 +112,11 @@ class TaskEvent(_message.Message):
         parent_id: _builtins.int = ...,
         state: _task_pb2.TaskState.ValueType = ...,
         complete: _builtins.bool = ...,
+        results: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "parent_id", b"parent_id", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "parent_id", b"parent_id", "results", b"results", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,6 +266,7 @@ class WatchRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     COLLABORATION_ID_FIELD_NUMBER: _builtins.int
     AFTER_ID_FIELD_NUMBER: _builtins.int
+    ONLY_FINAL_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     """Only this task, its children and its results."""
     collaboration_id: _builtins.int
@@ -270,16 +275,19 @@ class WatchRequest(_message.Message):
     """Begins after this event; without it, only with what happens from now on, except for a watch of one
     task, which begins with the task's first event.
     """
+    only_final: _builtins.bool
+    """Only what became final: results, and tasks."""
     def __init__(
         self,
         *,
         task_id: _builtins.int | None = ...,
         collaboration_id: _builtins.int | None = ...,
         after_id: _builtins.int | None = ...,
+        only_final: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "_collaboration_id", b"_collaboration_id", "_task_id", b"_task_id", "after_id", b"after_id", "collaboration_id", b"collaboration_id", "task_id", b"task_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "_collaboration_id", b"_collaboration_id", "_task_id", b"_task_id", "after_id", b"after_id", "collaboration_id", b"collaboration_id", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "_collaboration_id", b"_collaboration_id", "_task_id", b"_task_id", "after_id", b"after_id", "collaboration_id", b"collaboration_id", "only_final", b"only_final", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_id: _TypeAlias = _typing.Literal["after_id"]  # noqa: Y015
     _WhichOneofArgType__after_id: _TypeAlias = _typing.Literal["_after_id", b"_after_id"]  # noqa: Y015

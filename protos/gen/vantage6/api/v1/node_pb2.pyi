@@ -158,6 +158,8 @@ class ListNodesRequest(_message.Message):
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     ONLINE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_AFTER_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     PER_PAGE_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
@@ -172,7 +174,13 @@ class ListNodesRequest(_message.Message):
     """
     per_page: _builtins.int
     sort: _builtins.str
-    """"id" (default) or "-id"."""
+    """"id" (default), "name" or "last_seen"; with "-" before it from the last to the first."""
+    @_builtins.property
+    def last_seen_after(self) -> _timestamp_pb2.Timestamp:
+        """Seen at this moment or later, and before that one."""
+
+    @_builtins.property
+    def last_seen_before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -180,16 +188,22 @@ class ListNodesRequest(_message.Message):
         organization_id: _builtins.int | None = ...,
         online: _builtins.bool | None = ...,
         name: _builtins.str | None = ...,
+        last_seen_after: _timestamp_pb2.Timestamp | None = ...,
+        last_seen_before: _timestamp_pb2.Timestamp | None = ...,
         page: _builtins.int | None = ...,
         per_page: _builtins.int | None = ...,
         sort: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_name", b"_name", "_online", b"_online", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "collaboration_id", b"collaboration_id", "name", b"name", "online", b"online", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_last_seen_after", b"_last_seen_after", "_last_seen_before", b"_last_seen_before", "_name", b"_name", "_online", b"_online", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "collaboration_id", b"collaboration_id", "last_seen_after", b"last_seen_after", "last_seen_before", b"last_seen_before", "name", b"name", "online", b"online", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_name", b"_name", "_online", b"_online", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "collaboration_id", b"collaboration_id", "name", b"name", "online", b"online", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_last_seen_after", b"_last_seen_after", "_last_seen_before", b"_last_seen_before", "_name", b"_name", "_online", b"_online", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "collaboration_id", b"collaboration_id", "last_seen_after", b"last_seen_after", "last_seen_before", b"last_seen_before", "name", b"name", "online", b"online", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collaboration_id: _TypeAlias = _typing.Literal["collaboration_id"]  # noqa: Y015
     _WhichOneofArgType__collaboration_id: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id"]  # noqa: Y015
+    _WhichOneofReturnType__last_seen_after: _TypeAlias = _typing.Literal["last_seen_after"]  # noqa: Y015
+    _WhichOneofArgType__last_seen_after: _TypeAlias = _typing.Literal["_last_seen_after", b"_last_seen_after"]  # noqa: Y015
+    _WhichOneofReturnType__last_seen_before: _TypeAlias = _typing.Literal["last_seen_before"]  # noqa: Y015
+    _WhichOneofArgType__last_seen_before: _TypeAlias = _typing.Literal["_last_seen_before", b"_last_seen_before"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__online: _TypeAlias = _typing.Literal["online"]  # noqa: Y015
@@ -204,6 +218,10 @@ class ListNodesRequest(_message.Message):
     _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__collaboration_id) -> _WhichOneofReturnType__collaboration_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_after) -> _WhichOneofReturnType__last_seen_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_before) -> _WhichOneofReturnType__last_seen_before | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload

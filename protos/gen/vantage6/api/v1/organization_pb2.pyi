@@ -153,6 +153,8 @@ class ListOrganizationsRequest(_message.Message):
 
     COLLABORATION_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     PER_PAGE_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
@@ -160,28 +162,36 @@ class ListOrganizationsRequest(_message.Message):
     """Only members of this collaboration."""
     name: _builtins.str
     """Only with exactly this name."""
+    country: _builtins.str
+    domain: _builtins.str
     page: _builtins.int
     """From 1. Without `page` and `per_page` the whole list is streamed; with them, the initial metadata (REST:
     headers) carry `x-total-count` and `link` (RFC 8288).
     """
     per_page: _builtins.int
     sort: _builtins.str
-    """"id" (default) or "-id"."""
+    """"id" (default) or "name"; with "-" before it from the last to the first."""
     def __init__(
         self,
         *,
         collaboration_id: _builtins.int | None = ...,
         name: _builtins.str | None = ...,
+        country: _builtins.str | None = ...,
+        domain: _builtins.str | None = ...,
         page: _builtins.int | None = ...,
         per_page: _builtins.int | None = ...,
         sort: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_name", b"_name", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "collaboration_id", b"collaboration_id", "name", b"name", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_country", b"_country", "_domain", b"_domain", "_name", b"_name", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "collaboration_id", b"collaboration_id", "country", b"country", "domain", b"domain", "name", b"name", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_name", b"_name", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "collaboration_id", b"collaboration_id", "name", b"name", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_country", b"_country", "_domain", b"_domain", "_name", b"_name", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "collaboration_id", b"collaboration_id", "country", b"country", "domain", b"domain", "name", b"name", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collaboration_id: _TypeAlias = _typing.Literal["collaboration_id"]  # noqa: Y015
     _WhichOneofArgType__collaboration_id: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id"]  # noqa: Y015
+    _WhichOneofReturnType__country: _TypeAlias = _typing.Literal["country"]  # noqa: Y015
+    _WhichOneofArgType__country: _TypeAlias = _typing.Literal["_country", b"_country"]  # noqa: Y015
+    _WhichOneofReturnType__domain: _TypeAlias = _typing.Literal["domain"]  # noqa: Y015
+    _WhichOneofArgType__domain: _TypeAlias = _typing.Literal["_domain", b"_domain"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__page: _TypeAlias = _typing.Literal["page"]  # noqa: Y015
@@ -192,6 +202,10 @@ class ListOrganizationsRequest(_message.Message):
     _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__collaboration_id) -> _WhichOneofReturnType__collaboration_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__country) -> _WhichOneofReturnType__country | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__domain) -> _WhichOneofReturnType__domain | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload

@@ -39,7 +39,7 @@ class Payload(_message.Message):
     complete: _builtins.bool
     """Whether it can be used and read."""
     sha256: _builtins.bytes
-    """SHA-256 of all bytes, as announced."""
+    """SHA-256 of all bytes, as announced; empty as long as it is not known."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -74,7 +74,9 @@ class CreatePayloadRequest(_message.Message):
     size: _builtins.float
     """Required: bytes in all."""
     sha256: _builtins.bytes
-    """Required: SHA-256 of all bytes (32 bytes)."""
+    """SHA-256 of all bytes (32 bytes). Left out by who sends while it makes the bytes, and then said at the end of
+    WritePayload.
+    """
     result_id: _builtins.int
     """Nodes: the result it belongs to."""
     idempotency_key: _builtins.str
@@ -103,13 +105,16 @@ class WritePayloadRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required in the first message."""
     offset: _builtins.float
     """In the first message: where `content` goes; must be what the server has."""
+    sha256: _builtins.bytes
+    """In the last message, unless CreatePayload said it: SHA-256 of all bytes. Without it the upload stays incomplete."""
     @_builtins.property
     def content(self) -> _httpbody_pb2.HttpBody:
-        """At most 1 MiB."""
+        """About 1 MiB is best, 4 MiB are the most."""
 
     def __init__(
         self,
@@ -117,10 +122,11 @@ class WritePayloadRequest(_message.Message):
         id: _builtins.str = ...,
         offset: _builtins.float = ...,
         content: _httpbody_pb2.HttpBody | None = ...,
+        sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "id", b"id", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "id", b"id", "offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

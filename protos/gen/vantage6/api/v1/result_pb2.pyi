@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from vantage6.api.v1 import content_pb2 as _content_pb2
 import builtins as _builtins
@@ -288,6 +290,10 @@ class ListResultsRequest(_message.Message):
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     INCLUDE_FIELD_NUMBER: _builtins.int
     INCLUDE_CONTENT_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    CONTENT_KINDS_FIELD_NUMBER: _builtins.int
+    FINISHED_AFTER_FIELD_NUMBER: _builtins.int
+    FINISHED_BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     PER_PAGE_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
@@ -308,6 +314,20 @@ class ListResultsRequest(_message.Message):
     per_page: _builtins.int
     sort: _builtins.str
     """"id" (default) or "-id"."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Only these results."""
+
+    @_builtins.property
+    def content_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """gRPC: of the content only these kinds ("input", "output", "log"); all of them unless given."""
+
+    @_builtins.property
+    def finished_after(self) -> _timestamp_pb2.Timestamp:
+        """Finished at this moment or later, and before that one."""
+
+    @_builtins.property
+    def finished_before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -317,14 +337,22 @@ class ListResultsRequest(_message.Message):
         organization_id: _builtins.int | None = ...,
         include: _builtins.str = ...,
         include_content: _builtins.bool = ...,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+        content_kinds: _abc.Iterable[_builtins.str] | None = ...,
+        finished_after: _timestamp_pb2.Timestamp | None = ...,
+        finished_before: _timestamp_pb2.Timestamp | None = ...,
         page: _builtins.int | None = ...,
         per_page: _builtins.int | None = ...,
         sort: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_node_id", b"_node_id", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_state", b"_state", "_task_id", b"_task_id", "node_id", b"node_id", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_finished_after", b"_finished_after", "_finished_before", b"_finished_before", "_node_id", b"_node_id", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_state", b"_state", "_task_id", b"_task_id", "finished_after", b"finished_after", "finished_before", b"finished_before", "node_id", b"node_id", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_node_id", b"_node_id", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_state", b"_state", "_task_id", b"_task_id", "include", b"include", "include_content", b"include_content", "node_id", b"node_id", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_finished_after", b"_finished_after", "_finished_before", b"_finished_before", "_node_id", b"_node_id", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_state", b"_state", "_task_id", b"_task_id", "content_kinds", b"content_kinds", "finished_after", b"finished_after", "finished_before", b"finished_before", "ids", b"ids", "include", b"include", "include_content", b"include_content", "node_id", b"node_id", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__finished_after: _TypeAlias = _typing.Literal["finished_after"]  # noqa: Y015
+    _WhichOneofArgType__finished_after: _TypeAlias = _typing.Literal["_finished_after", b"_finished_after"]  # noqa: Y015
+    _WhichOneofReturnType__finished_before: _TypeAlias = _typing.Literal["finished_before"]  # noqa: Y015
+    _WhichOneofArgType__finished_before: _TypeAlias = _typing.Literal["_finished_before", b"_finished_before"]  # noqa: Y015
     _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
     _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
     _WhichOneofReturnType__organization_id: _TypeAlias = _typing.Literal["organization_id"]  # noqa: Y015
@@ -339,6 +367,10 @@ class ListResultsRequest(_message.Message):
     _WhichOneofArgType__state: _TypeAlias = _typing.Literal["_state", b"_state"]  # noqa: Y015
     _WhichOneofReturnType__task_id: _TypeAlias = _typing.Literal["task_id"]  # noqa: Y015
     _WhichOneofArgType__task_id: _TypeAlias = _typing.Literal["_task_id", b"_task_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__finished_after) -> _WhichOneofReturnType__finished_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__finished_before) -> _WhichOneofReturnType__finished_before | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
     @_typing.overload

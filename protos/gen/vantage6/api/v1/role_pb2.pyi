@@ -137,29 +137,35 @@ class ListRolesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     PER_PAGE_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
     organization_id: _builtins.int
+    name: _builtins.str
+    """Only with exactly this name."""
     page: _builtins.int
     """From 1. Without `page` and `per_page` the whole list is streamed; with them, the initial metadata (REST:
     headers) carry `x-total-count` and `link` (RFC 8288).
     """
     per_page: _builtins.int
     sort: _builtins.str
-    """"id" (default) or "-id"."""
+    """"id" (default) or "name"; with "-" before it from the last to the first."""
     def __init__(
         self,
         *,
         organization_id: _builtins.int | None = ...,
+        name: _builtins.str | None = ...,
         page: _builtins.int | None = ...,
         per_page: _builtins.int | None = ...,
         sort: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "name", b"name", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "name", b"name", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__organization_id: _TypeAlias = _typing.Literal["organization_id"]  # noqa: Y015
     _WhichOneofArgType__organization_id: _TypeAlias = _typing.Literal["_organization_id", b"_organization_id"]  # noqa: Y015
     _WhichOneofReturnType__page: _TypeAlias = _typing.Literal["page"]  # noqa: Y015
@@ -168,6 +174,8 @@ class ListRolesRequest(_message.Message):
     _WhichOneofArgType__per_page: _TypeAlias = _typing.Literal["_per_page", b"_per_page"]  # noqa: Y015
     _WhichOneofReturnType__sort: _TypeAlias = _typing.Literal["sort"]  # noqa: Y015
     _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__organization_id) -> _WhichOneofReturnType__organization_id | None: ...
     @_typing.overload
@@ -224,10 +232,13 @@ class UpdateRoleRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    CLEAR_RULES_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Required."""
     name: _builtins.str
     description: _builtins.str
+    clear_rules: _builtins.bool
+    """Takes all rules away: an empty list cannot be told from an absent one."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
         """Replaces the rules if not empty."""
@@ -239,10 +250,11 @@ class UpdateRoleRequest(_message.Message):
         name: _builtins.str | None = ...,
         description: _builtins.str | None = ...,
         rules: _abc.Iterable[Global___Rule] | None = ...,
+        clear_rules: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_name", b"_name", "description", b"description", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_name", b"_name", "description", b"description", "id", b"id", "name", b"name", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_name", b"_name", "clear_rules", b"clear_rules", "description", b"description", "id", b"id", "name", b"name", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015

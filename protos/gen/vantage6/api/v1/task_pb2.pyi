@@ -279,6 +279,11 @@ class ListTasksRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     INCLUDE_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    INITIATOR_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     PER_PAGE_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
@@ -294,13 +299,25 @@ class ListTasksRequest(_message.Message):
     """Only with exactly this name."""
     include: _builtins.str
     """REST: "results" embeds the results."""
+    image: _builtins.str
+    """Only of exactly this image."""
+    initiator_id: _builtins.int
+    """Only those whose results are for this organization."""
+    user_id: _builtins.int
+    """Only those that this user created."""
     page: _builtins.int
     """From 1. Without `page` and `per_page` the whole list is streamed; with them, the initial metadata (REST:
     headers) carry `x-total-count` and `link` (RFC 8288).
     """
     per_page: _builtins.int
     sort: _builtins.str
-    """"id" (default) or "-id"."""
+    """"id" (default: in the order of creation) or "-id"."""
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Created at this moment or later, and before that one."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -311,16 +328,29 @@ class ListTasksRequest(_message.Message):
         state: _builtins.str | None = ...,
         name: _builtins.str | None = ...,
         include: _builtins.str = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        image: _builtins.str | None = ...,
+        initiator_id: _builtins.int | None = ...,
+        user_id: _builtins.int | None = ...,
         page: _builtins.int | None = ...,
         per_page: _builtins.int | None = ...,
         sort: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_name", b"_name", "_node_id", b"_node_id", "_page", b"_page", "_parent_id", b"_parent_id", "_per_page", b"_per_page", "_run_id", b"_run_id", "_sort", b"_sort", "_state", b"_state", "collaboration_id", b"collaboration_id", "name", b"name", "node_id", b"node_id", "page", b"page", "parent_id", b"parent_id", "per_page", b"per_page", "run_id", b"run_id", "sort", b"sort", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_created_after", b"_created_after", "_created_before", b"_created_before", "_image", b"_image", "_initiator_id", b"_initiator_id", "_name", b"_name", "_node_id", b"_node_id", "_page", b"_page", "_parent_id", b"_parent_id", "_per_page", b"_per_page", "_run_id", b"_run_id", "_sort", b"_sort", "_state", b"_state", "_user_id", b"_user_id", "collaboration_id", b"collaboration_id", "created_after", b"created_after", "created_before", b"created_before", "image", b"image", "initiator_id", b"initiator_id", "name", b"name", "node_id", b"node_id", "page", b"page", "parent_id", b"parent_id", "per_page", b"per_page", "run_id", b"run_id", "sort", b"sort", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_name", b"_name", "_node_id", b"_node_id", "_page", b"_page", "_parent_id", b"_parent_id", "_per_page", b"_per_page", "_run_id", b"_run_id", "_sort", b"_sort", "_state", b"_state", "collaboration_id", b"collaboration_id", "include", b"include", "name", b"name", "node_id", b"node_id", "page", b"page", "parent_id", b"parent_id", "per_page", b"per_page", "run_id", b"run_id", "sort", b"sort", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_created_after", b"_created_after", "_created_before", b"_created_before", "_image", b"_image", "_initiator_id", b"_initiator_id", "_name", b"_name", "_node_id", b"_node_id", "_page", b"_page", "_parent_id", b"_parent_id", "_per_page", b"_per_page", "_run_id", b"_run_id", "_sort", b"_sort", "_state", b"_state", "_user_id", b"_user_id", "collaboration_id", b"collaboration_id", "created_after", b"created_after", "created_before", b"created_before", "image", b"image", "include", b"include", "initiator_id", b"initiator_id", "name", b"name", "node_id", b"node_id", "page", b"page", "parent_id", b"parent_id", "per_page", b"per_page", "run_id", b"run_id", "sort", b"sort", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collaboration_id: _TypeAlias = _typing.Literal["collaboration_id"]  # noqa: Y015
     _WhichOneofArgType__collaboration_id: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id"]  # noqa: Y015
+    _WhichOneofReturnType__created_after: _TypeAlias = _typing.Literal["created_after"]  # noqa: Y015
+    _WhichOneofArgType__created_after: _TypeAlias = _typing.Literal["_created_after", b"_created_after"]  # noqa: Y015
+    _WhichOneofReturnType__created_before: _TypeAlias = _typing.Literal["created_before"]  # noqa: Y015
+    _WhichOneofArgType__created_before: _TypeAlias = _typing.Literal["_created_before", b"_created_before"]  # noqa: Y015
+    _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
+    _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015
+    _WhichOneofReturnType__initiator_id: _TypeAlias = _typing.Literal["initiator_id"]  # noqa: Y015
+    _WhichOneofArgType__initiator_id: _TypeAlias = _typing.Literal["_initiator_id", b"_initiator_id"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
@@ -337,8 +367,18 @@ class ListTasksRequest(_message.Message):
     _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
     _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
     _WhichOneofArgType__state: _TypeAlias = _typing.Literal["_state", b"_state"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__collaboration_id) -> _WhichOneofReturnType__collaboration_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_after) -> _WhichOneofReturnType__created_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_before) -> _WhichOneofReturnType__created_before | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image) -> _WhichOneofReturnType__image | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__initiator_id) -> _WhichOneofReturnType__initiator_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload
@@ -355,6 +395,8 @@ class ListTasksRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sort) -> _WhichOneofReturnType__sort | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__state) -> _WhichOneofReturnType__state | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
 
 Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
 

@@ -157,48 +157,82 @@ class ListUsersRequest(_message.Message):
 
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     USERNAME_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_AFTER_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     PER_PAGE_FIELD_NUMBER: _builtins.int
     SORT_FIELD_NUMBER: _builtins.int
     organization_id: _builtins.int
     username: _builtins.str
     """Only with exactly this user name."""
+    email: _builtins.str
+    """Only with exactly this email address."""
+    role: _builtins.str
+    """Only holders of the role of this name."""
     page: _builtins.int
     """From 1. Without `page` and `per_page` the whole list is streamed; with them, the initial metadata (REST:
     headers) carry `x-total-count` and `link` (RFC 8288).
     """
     per_page: _builtins.int
     sort: _builtins.str
-    """"id" (default) or "-id"."""
+    """"id" (default), "username" or "last_seen"; with "-" before it from the last to the first."""
+    @_builtins.property
+    def last_seen_after(self) -> _timestamp_pb2.Timestamp:
+        """Seen at this moment or later, and before that one."""
+
+    @_builtins.property
+    def last_seen_before(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         organization_id: _builtins.int | None = ...,
         username: _builtins.str | None = ...,
+        email: _builtins.str | None = ...,
+        role: _builtins.str | None = ...,
+        last_seen_after: _timestamp_pb2.Timestamp | None = ...,
+        last_seen_before: _timestamp_pb2.Timestamp | None = ...,
         page: _builtins.int | None = ...,
         per_page: _builtins.int | None = ...,
         sort: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_username", b"_username", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort", "username", b"username"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_last_seen_after", b"_last_seen_after", "_last_seen_before", b"_last_seen_before", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_role", b"_role", "_sort", b"_sort", "_username", b"_username", "email", b"email", "last_seen_after", b"last_seen_after", "last_seen_before", b"last_seen_before", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "role", b"role", "sort", b"sort", "username", b"username"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_sort", b"_sort", "_username", b"_username", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "sort", b"sort", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_last_seen_after", b"_last_seen_after", "_last_seen_before", b"_last_seen_before", "_organization_id", b"_organization_id", "_page", b"_page", "_per_page", b"_per_page", "_role", b"_role", "_sort", b"_sort", "_username", b"_username", "email", b"email", "last_seen_after", b"last_seen_after", "last_seen_before", b"last_seen_before", "organization_id", b"organization_id", "page", b"page", "per_page", b"per_page", "role", b"role", "sort", b"sort", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__email: _TypeAlias = _typing.Literal["email"]  # noqa: Y015
+    _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015
+    _WhichOneofReturnType__last_seen_after: _TypeAlias = _typing.Literal["last_seen_after"]  # noqa: Y015
+    _WhichOneofArgType__last_seen_after: _TypeAlias = _typing.Literal["_last_seen_after", b"_last_seen_after"]  # noqa: Y015
+    _WhichOneofReturnType__last_seen_before: _TypeAlias = _typing.Literal["last_seen_before"]  # noqa: Y015
+    _WhichOneofArgType__last_seen_before: _TypeAlias = _typing.Literal["_last_seen_before", b"_last_seen_before"]  # noqa: Y015
     _WhichOneofReturnType__organization_id: _TypeAlias = _typing.Literal["organization_id"]  # noqa: Y015
     _WhichOneofArgType__organization_id: _TypeAlias = _typing.Literal["_organization_id", b"_organization_id"]  # noqa: Y015
     _WhichOneofReturnType__page: _TypeAlias = _typing.Literal["page"]  # noqa: Y015
     _WhichOneofArgType__page: _TypeAlias = _typing.Literal["_page", b"_page"]  # noqa: Y015
     _WhichOneofReturnType__per_page: _TypeAlias = _typing.Literal["per_page"]  # noqa: Y015
     _WhichOneofArgType__per_page: _TypeAlias = _typing.Literal["_per_page", b"_per_page"]  # noqa: Y015
+    _WhichOneofReturnType__role: _TypeAlias = _typing.Literal["role"]  # noqa: Y015
+    _WhichOneofArgType__role: _TypeAlias = _typing.Literal["_role", b"_role"]  # noqa: Y015
     _WhichOneofReturnType__sort: _TypeAlias = _typing.Literal["sort"]  # noqa: Y015
     _WhichOneofArgType__sort: _TypeAlias = _typing.Literal["_sort", b"_sort"]  # noqa: Y015
     _WhichOneofReturnType__username: _TypeAlias = _typing.Literal["username"]  # noqa: Y015
     _WhichOneofArgType__username: _TypeAlias = _typing.Literal["_username", b"_username"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__email) -> _WhichOneofReturnType__email | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_after) -> _WhichOneofReturnType__last_seen_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_before) -> _WhichOneofReturnType__last_seen_before | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__organization_id) -> _WhichOneofReturnType__organization_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__page) -> _WhichOneofReturnType__page | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__per_page) -> _WhichOneofReturnType__per_page | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__role) -> _WhichOneofReturnType__role | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sort) -> _WhichOneofReturnType__sort | None: ...
     @_typing.overload
@@ -278,7 +312,7 @@ class UpdateUserRequest(_message.Message):
     """Names of roles, comma-separated; replaces those held."""
     organization_id: _builtins.int
     current_password: _builtins.str
-    """Required with `password` when a user changes the own one."""
+    """Required with `password` or `email` when a user changes the own one."""
     def __init__(
         self,
         *,
