@@ -321,9 +321,11 @@ class Servicer(
         )
 
 
-async def serve(fake: Fake) -> tuple[grpc.aio.Server, str]:
+async def serve(
+    fake: Fake, credentials: grpc.ServerCredentials | None = None, kind: type[Any] | None = None
+) -> tuple[grpc.aio.Server, str]:
     server = grpc.aio.server()
-    servicer: Any = Servicer(fake)  # type: ignore[abstract]
+    servicer: Any = (kind or Servicer)(fake)  # type: ignore[abstract]
     auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server)
     collaboration_pb2_grpc.add_CollaborationServiceServicer_to_server(servicer, server)
     event_pb2_grpc.add_EventServiceServicer_to_server(servicer, server)
@@ -333,9 +335,10 @@ async def serve(fake: Fake) -> tuple[grpc.aio.Server, str]:
     system_pb2_grpc.add_SystemServiceServicer_to_server(servicer, server)
     task_pb2_grpc.add_TaskServiceServicer_to_server(servicer, server)
     user_pb2_grpc.add_UserServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     await server.start()
-    return server, f"http://127.0.0.1:{port}"
+    return server, f"{'https' if credentials else 'http'}://127.0.0.1:{port}"
 
 
 def key_file(folder: Path, pair: KeyPair | None = None) -> Path:

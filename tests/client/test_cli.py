@@ -70,7 +70,7 @@ async def test_list(task_id: int, fake: Fake) -> None:
 
 async def test_failures_are_one_line(task_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
     done = await v6("task", "show", "99")
-    assert (done.exit_code, done.output) == (1, "Error: there is no task 99 (NOT_FOUND)\n")
+    assert (done.exit_code, done.output) == (1, "[error] - there is no task 99\n")
     monkeypatch.setenv("VANTAGE6_PASSWORD", "guess")
     done = await v6("task", "show", "1")
     assert "wrong name or password" in done.output

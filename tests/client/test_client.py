@@ -27,7 +27,8 @@ NOUNS = {
 }
 CALLS = {
     "authenticate",
-    "close", "create_private_key", "log_out", "results", "rotate_private_key", "setup_encryption",
+    "close", "create_private_key", "get_results", "log_out", "post_task", "request", "results", "resume",
+    "rotate_private_key", "setup_encryption",
     "trust", "trusted", "version", "wait", "whoami",
 }  # fmt: skip
 
@@ -48,7 +49,10 @@ async def test_public_names(stranger: AsyncClient, url: str) -> None:
     assert public(Client) == CALLS
     for noun, methods in NOUNS.items():
         assert public(getattr(stranger, noun)) == methods
-    assert list(inspect.signature(AsyncClient).parameters) == ["url", "ca_file", "known_organizations"]
+    assert list(inspect.signature(AsyncClient).parameters) == [
+        "url", "port", "path", "ca_file", "known_organizations", "login_file",
+    ]  # fmt: skip
+    assert inspect.signature(Client) == inspect.signature(AsyncClient)
 
 
 @pytest.mark.row("M26")

@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.client.fakes import COLLABORATION, NORTH, SOUTH, Fake
 from vantage6.api.v1 import event_pb2, result_pb2
 from vantage6.client import AsyncClient, ResultState, Task, TaskState
-from vantage6.client._display import Display, describe, table
+from vantage6.client._display import Display, describe, missing, table
 from vantage6.client._view import Site, View
 from vantage6.common.envelope import Purpose, seal
 from vantage6.common.errors import DeadlineExceeded, NotFound
@@ -168,6 +168,17 @@ def test_nothing_is_shown_where_nobody_looks(shown: bool, terminal: bool) -> Non
     with Display(view(Site("North")), shown=shown, console=console):
         pass
     assert console.file.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_who_is_missing_is_named() -> None:
+    seen = view(Site("North"), Site("South"), Site("East [x]", online=False))
+    assert missing(seen) == ""
+    seen.apply(moved(result_pb2.RESULT_STATE_FAILED), 1)
+    assert missing(seen) == "1 of 3 done; missing: South, East [x]"
+    assert "East \\[x]" in str(table(seen).caption)
+    many = view(*(Site(f"site {each}") for each in range(1, 9)))
+    many.apply(moved(result_pb2.RESULT_STATE_COMPLETED), 1)
+    assert missing(many).endswith("site 6 and 2 more")
 
 
 def test_a_lost_connection_is_told() -> None:

@@ -7,13 +7,12 @@ import dataclasses
 import datetime as dt
 import enum
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import rich_click as click
+
+from vantage6.common import terminal
 
 
 def plain(row: object) -> dict[str, object]:
@@ -40,17 +39,26 @@ def write(value: object, file: Path | None = None) -> None:
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def show(rows: Sequence[object], columns: Sequence[str], *, as_json: bool) -> None:
+def show(rows: Iterable[object], columns: Sequence[str], *, as_json: bool) -> None:
+    """Many values, of which people see some columns."""
     if as_json:
         write([plain(row) for row in rows])
         return
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(_cell(getattr(row, column))) for column in columns))
-    Console().print(table)
+    headings = [column.removesuffix("_id").replace("_", " ") for column in columns]
+    terminal.table(headings, [[_cell(getattr(row, column)) for column in columns] for row in rows])
+
+
+def show_one(row: object, *, as_json: bool) -> None:
+    """One value with all its fields."""
+    if as_json:
+        write(plain(row))
+        return
+    terminal.table(["", ""], [(name.replace("_", " "), _cell(value)) for name, value in plain(row).items()])
 
 
 def _cell(value: object) -> str:
     if isinstance(value, dt.datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M")
+    if isinstance(value, tuple):
+        return ", ".join(str(each) for each in value)
     return "" if value is None else str(value)

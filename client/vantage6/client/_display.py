@@ -28,6 +28,9 @@ _COLOURS = {
     ResultState.PULLING: "cyan",
 }
 
+NAMED = 5
+"""So many of those who are missing are named."""
+
 
 class Display:
     """Shows a view while it is entered, on a terminal or in a notebook; to standard error, so output stays clean."""
@@ -67,9 +70,19 @@ def table(view: View, clock: Callable[[], float] = time.monotonic) -> Table:
         done = f", {site.rounds} done" if site.rounds and not site.state.final else ""
         done = f"{site.rounds} done" if site.state is ResultState.COMPLETED else describe(site, clock()) + done
         shown.add_row(f"  ↳ {escape(site.name)}", f"[dim]{escape(done)}[/]")
-    if not view.connected:
-        shown.caption = "the server cannot be reached; trying again"
+    shown.caption = escape(missing(view)) if view.connected else "the server cannot be reached; trying again"
+    shown.caption_justify = "left"
     return shown
+
+
+def missing(view: View) -> str:
+    """Who has not delivered yet, once somebody has."""
+    late = [site.name for site in view.sites.values() if not site.state.final]
+    if not late or len(late) == len(view.sites):
+        return ""
+    done = len(view.sites) - len(late)
+    shown = ", ".join(late[:NAMED]) + (f" and {len(late) - NAMED} more" if len(late) > NAMED else "")
+    return f"{done} of {len(view.sites)} done; missing: {shown}"
 
 
 def describe(site: Site, now: float) -> str:

@@ -9,7 +9,16 @@ from typing import IO, TYPE_CHECKING
 from vantage6.api.v1 import organization_pb2
 from vantage6.client._models import Collaboration, Organization, Task
 from vantage6.client._payloads import Content, Target, pieces, spool
-from vantage6.common.envelope import Binding, Purpose, Senders, looks_sealed, open_chunks, open_sealed, seal_chunks
+from vantage6.common.envelope import (
+    Binding,
+    Purpose,
+    Senders,
+    looks_sealed,
+    open_chunks,
+    open_sealed,
+    seal,
+    seal_chunks,
+)
 from vantage6.common.errors import FailedPrecondition, KeyMismatch, KeyMissing, NotSealed
 from vantage6.common.keyring import KeyRing, rotate
 from vantage6.common.keys import PublicKey
@@ -112,6 +121,24 @@ class Encryption:
         return await asyncio.to_thread(
             lambda: spool(seal_chunks(content(), to=key, by=ring.current, binding=binding)),
         )
+
+    def seal_small(
+        self, data: bytes, members: Sequence[Organization], collaboration_id: int, task_key: str
+    ) -> list[bytes]:
+        """Content that is in memory for each of these organizations, whose keys `trust` has checked; blocking."""
+        ring = self._need()
+        self.known.check_all([(each.id, each.name, _key(each)) for each in members if each.id != self._own])
+        bindings = (Binding(collaboration_id, task_key, self._own, each.id, Purpose.INPUT) for each in members)
+        keys = (ring.public if each.id == self._own else _key(each) for each in members)
+        return [
+            seal(data, to=key, by=ring.current, binding=binding) for key, binding in zip(keys, bindings, strict=True)
+        ]
+
+    def open_small(self, data: bytes, sender: Organization, task: Task) -> bytes:
+        """As `open`, for what is in memory; blocking."""
+        ring = self._need()
+        binding = Binding(task.collaboration_id, task.key, sender.id, self._own, Purpose.OUTPUT)
+        return open_sealed(data, to=ring, by=self._senders(sender), binding=binding)
 
     async def open(self, file: IO[bytes], sender: Organization, task: Task, target: Target) -> None:
         """The output of one organization for a task of the own organization; EnvelopeBroken if anything is off."""

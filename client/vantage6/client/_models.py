@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vantage6.client._shown import Shown
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
@@ -59,7 +61,7 @@ class TaskState(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class WhoAmI:
+class WhoAmI(Shown):
     """Who is logged in; root belongs to no organization."""
 
     user_id: int
@@ -69,7 +71,7 @@ class WhoAmI:
 
 
 @dataclass(frozen=True)
-class Organization:
+class Organization(Shown):
     id: int
     name: str
     domain: str = ""
@@ -96,7 +98,7 @@ class Organization:
 
 
 @dataclass(frozen=True)
-class Collaboration:
+class Collaboration(Shown):
     id: int
     name: str
     encrypted: bool
@@ -108,7 +110,7 @@ class Collaboration:
 
 
 @dataclass(frozen=True)
-class Node:
+class Node(Shown):
     """`api_key` is there only in the answer that made it."""
 
     id: int
@@ -135,7 +137,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class User:
+class User(Shown):
     id: int
     username: str
     email: str
@@ -158,7 +160,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(Shown):
     """Allows one operation on one kind of resource within one scope."""
 
     resource: str
@@ -171,7 +173,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Role:
+class Role(Shown):
     id: int
     name: str
     description: str = ""
@@ -190,7 +192,7 @@ class Role:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Shown):
     id: int
     name: str
     image: str
@@ -238,7 +240,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Shown):
     """How one organization's part of a task stands; what it returned is in TaskResult."""
 
     id: int
@@ -269,7 +271,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class TaskResult:
+class TaskResult(Shown):
     """What one organization returned, opened; `value` is None unless the state is COMPLETED.
 
     `file` has it instead of `value` where a folder was given.

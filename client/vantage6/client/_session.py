@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -21,6 +21,7 @@ from vantage6.api.v1.role_pb2_grpc import RoleServiceStub
 from vantage6.api.v1.system_pb2_grpc import SystemServiceStub
 from vantage6.api.v1.task_pb2_grpc import TaskServiceStub
 from vantage6.api.v1.user_pb2_grpc import UserServiceStub
+from vantage6.client._login import Login, LoginFile
 from vantage6.common.channel import Endpoint, open_channel
 from vantage6.common.errors import Unauthenticated, from_rpc_error
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from grpc import aio
+
+    from vantage6.client._models import Organization
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -39,13 +42,19 @@ MARGIN = 0.2
 class Session:
     """One channel, its stubs, and the tokens of one log-in."""
 
-    def __init__(self, endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, endpoint: Endpoint, file: LoginFile | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.endpoint = endpoint
+        self._file = file
         self._clock = clock
         self._access = ""
         self._refresh = ""
         self._renew_at = 0.0
         self._renewal: asyncio.Task[None] | None = None
+        self.seen: dict[int, Organization] = {}
+        """Organizations as the server showed them last when a task was created."""
+        self._whoami: dict[str, Any] = {}
         # Log-ins and renewals go without the access token: a stale one must not stand in their way.
         self._bare = open_channel(endpoint)
         self.channel = open_channel(endpoint, token=lambda: self._access)
@@ -76,8 +85,36 @@ class Session:
         return answer
 
     async def log_out(self) -> None:
-        await self.ask(self.session.RevokeToken, auth_pb2.RevokeTokenRequest())
-        self._access = self._refresh = ""
+        try:
+            await self.ask(self.session.RevokeToken, auth_pb2.RevokeTokenRequest())
+        finally:
+            self._access = self._refresh = ""
+            if self._file is not None:
+                await asyncio.to_thread(self._file.remove)
+
+    async def resume(self) -> Login:
+        """Goes on with the session that the file holds; Unauthenticated if there is none for this server."""
+        found = None if self._file is None else await asyncio.to_thread(self._file.read)
+        if found is None or found.url != self.endpoint.url:
+            raise Unauthenticated(f"nobody is logged in at {self.endpoint.url} here: log in first")
+        self._take(found)
+        return found
+
+    async def remember(self, **whoami: Any) -> None:
+        """Writes the session to its file, with who it is; nothing without a file."""
+        self._whoami = whoami
+        if self._file is not None:
+            await asyncio.to_thread(self._file.write, self._login())
+
+    def _login(self) -> Login:
+        renew_at = time.time() + self._renew_at - self._clock()
+        return Login(self.endpoint.url, self._access, self._refresh, renew_at, **self._whoami)
+
+    def _take(self, found: Login) -> None:
+        self._access, self._refresh = found.access, found.refresh
+        self._renew_at = self._clock() + found.renew_at - time.time()
+        names = ("user_id", "username", "organization_id", "organization_name")
+        self._whoami = {name: getattr(found, name) for name in names}
 
     async def ask(self, method: aio.UnaryUnaryMultiCallable[Request, Answer], request: Request) -> Answer:
         """Makes a call. When the server no longer takes the token, the call is made once more with a new one."""
@@ -86,7 +123,7 @@ class Session:
             try:
                 return await method(request)
             except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.UNAUTHENTICATED or not await self._renewed(used):
+                if error.code() is not grpc.StatusCode.UNAUTHENTICATED or not await self.renewed(used):
                     raise
                 return await method(request)
         except grpc.RpcError as error:
@@ -115,7 +152,7 @@ class Session:
                         begun = True
                         yield message
                 except Unauthenticated:
-                    if begun or last or not await self._renewed(used):
+                    if begun or last or not await self.renewed(used):
                         raise
                 else:
                     return
@@ -132,10 +169,10 @@ class Session:
     async def fresh(self) -> str:
         """The access token, renewed first if it is near its end."""
         if self._refresh and self._clock() >= self._renew_at:
-            await self._renewed(self._access)
+            await self.renewed(self._access)
         return self._access
 
-    async def _renewed(self, used: str) -> bool:
+    async def renewed(self, used: str) -> bool:
         """Makes sure that the access token is another one than `used`; False if there is nothing to renew it with.
 
         A refresh token works once, and using it twice ends the session: everybody waits for one and the same renewal,
@@ -151,6 +188,22 @@ class Session:
         return True
 
     async def _renew(self) -> None:
+        """Other programs that share the file may have used the refresh token already: theirs is taken then."""
+        try:
+            if self._file is None:
+                await self._exchange()
+                return
+            with await asyncio.to_thread(self._file.lock):
+                found = await asyncio.to_thread(self._file.read)
+                if found is not None and found.refresh != self._refresh:
+                    self._take(found)
+                    return
+                await self._exchange()
+                await asyncio.to_thread(self._file.write, self._login())
+        finally:
+            self._renewal = None
+
+    async def _exchange(self) -> None:
         request = auth_pb2.RefreshTokenRequest(refresh_token=self._refresh)
         try:
             self._keep(await self.auth.RefreshToken(request))
@@ -158,8 +211,6 @@ class Session:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 self._refresh = ""
             raise from_rpc_error(error) from None
-        finally:
-            self._renewal = None
 
     def _keep(self, answer: auth_pb2.TokenResponse) -> None:
         self._access = answer.access_token

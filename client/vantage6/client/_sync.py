@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 from vantage6.client import _parties, _people, _tasks
+from vantage6.client._shown import Rows
 from vantage6.client.client import AsyncClient
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ class Blocking(Generic[A]):
 
 def call(
     method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Blocking[A], P], T]:
+) -> Callable[Concatenate[Blocking[Any], P], T]:
     """The same method, waited for."""
 
     @functools.wraps(method)
-    def blocking(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def blocking(self: Blocking[Any], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._loop.run(method(self._inner, *args, **kwargs))
 
     return blocking
@@ -93,12 +94,12 @@ def call(
 
 def iterate(
     method: Callable[Concatenate[A, P], AsyncIterator[T]],
-) -> Callable[Concatenate[Blocking[A], P], Iterator[T]]:
+) -> Callable[Concatenate[Blocking[Any], P], Rows[T]]:
     """The same method, as an ordinary iterator."""
 
     @functools.wraps(method)
-    def blocking(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        return self._loop.iterate(method(self._inner, *args, **kwargs))
+    def blocking(self: Blocking[Any], /, *args: P.args, **kwargs: P.kwargs) -> Rows[T]:
+        return Rows(self._loop.iterate(method(self._inner, *args, **kwargs)))
 
     return blocking
 
@@ -160,24 +161,37 @@ class Results(Blocking[_tasks.Results]):
     list = iterate(_tasks.Results.list)
 
 
-async def _connect(url: str, ca_file: str | Path | None, known_organizations: str | Path | None) -> AsyncClient:
-    return AsyncClient(url, ca_file, known_organizations=known_organizations)
+async def _connect(*args: Any, **kwargs: Any) -> AsyncClient:
+    return AsyncClient(*args, **kwargs)
 
 
 class Client(Blocking[AsyncClient]):
     """A researcher's connection to a server.
 
-    `url` is `https://host:port`; `ca_file` a PEM bundle to trust instead of the system's. `known_organizations` is the
-    file in which the organizations' keys are pinned; unless given, one for each server in the user's configuration.
+    `url` is `https://host:port`, or without the port, which then comes second, as in 1.x; `path` is where the REST API
+    is below it. `ca_file` is a PEM bundle to trust instead of the system's. `known_organizations` is the file in which
+    the organizations' keys are pinned; unless given, one for each server in the user's configuration. With
+    `login_file`, a log-in outlives the program: `resume` goes on with it.
     """
 
     def __init__(
-        self, url: str, ca_file: str | Path | None = None, *, known_organizations: str | Path | None = None
+        self,
+        url: str,
+        port: int | None = None,
+        path: str = "/api",
+        *,
+        ca_file: str | Path | None = None,
+        known_organizations: str | Path | None = None,
+        login_file: str | Path | None = None,
     ) -> None:
         loop = Loop()
         try:
             # gRPC ties a channel to the loop that it is made on.
-            inner = loop.run(_connect(url, ca_file, known_organizations))
+            inner = loop.run(
+                _connect(
+                    url, port, path, ca_file=ca_file, known_organizations=known_organizations, login_file=login_file
+                )
+            )
         except BaseException:
             loop.close()
             raise
@@ -210,6 +224,7 @@ class Client(Blocking[AsyncClient]):
 
     version = call(AsyncClient.version)
     authenticate = call(AsyncClient.authenticate)
+    resume = call(AsyncClient.resume)
     log_out = call(AsyncClient.log_out)
     setup_encryption = call(AsyncClient.setup_encryption)
     create_private_key = call(AsyncClient.create_private_key)
@@ -218,3 +233,6 @@ class Client(Blocking[AsyncClient]):
     trusted = call(AsyncClient.trusted)
     wait = call(AsyncClient.wait)
     results = iterate(AsyncClient.results)
+    post_task = call(AsyncClient.post_task)
+    get_results = call(AsyncClient.get_results)
+    request = call(AsyncClient.request)

@@ -10,9 +10,12 @@ from typing import IO, TYPE_CHECKING
 
 from vantage6.api.v1 import result_pb2, task_pb2
 from vantage6.client._models import Collaboration, Organization, Result, Task
-from vantage6.client._parties import Collaborations, Noun, Organizations, new_key
+from vantage6.client._parties import Collaborations, Noun, Organizations
 from vantage6.client._payloads import Content, content_of, place, spool
+from vantage6.common.chunks import INLINE_LIMIT
+from vantage6.common.envelope import sealed_size
 from vantage6.common.errors import DataLoss, InvalidArgument, NotFound
+from vantage6.common.facts import TaskFacts
 
 if TYPE_CHECKING:
     from vantage6.client._encryption import Encryption
@@ -76,22 +79,20 @@ class Tasks(Noun):
         if sealed:
             await self._encryption.trust(members)
         request = task_pb2.CreateTaskRequest(
-            collaboration_id=collaboration,
+            collaboration_id=collaboration, description=description, image=image, databases=databases,
+            key=TaskFacts(len(members), image, tuple(databases)).new_key(),
+            retries=retries, min_results=min_results, priority=priority,
             # Names are not sealed, and a method may say more than the server should know.
             name=name or ("" if sealed else _method(input)),
-            description=description,
-            image=image,
-            databases=databases,
-            key=new_key(),
-            retries=retries,
-            min_results=min_results,
-            priority=priority,
-        )
+        )  # fmt: skip
         if deadline is not None:
             moment = dt.datetime.now(dt.UTC) + deadline if isinstance(deadline, dt.timedelta) else deadline
             request.deadline.FromDatetime(moment.astimezone(dt.UTC))
         content = await asyncio.to_thread(content_of, input)
         request.organizations.extend(await self._inputs(content, members, where.id, request.key if sealed else ""))
+        return await self._sent(request)
+
+    async def _sent(self, request: task_pb2.CreateTaskRequest) -> Task:
         task = Task.read(await self._session.ask(self._session.tasks.CreateTask, request))
         if task.key != request.key:
             raise DataLoss("the server stored the task under another key than it was sent with: do not trust it")
@@ -109,6 +110,7 @@ class Tasks(Noun):
         if not wanted or len(set(wanted)) != len(wanted):
             raise InvalidArgument("organizations: name at least one, each of them once", field="organizations")
         found = {each.id: each async for each in Organizations(self._session).list(collaboration=where.id)}
+        self._session.seen |= found
         missing = [str(each) for each in wanted if each not in found]
         if missing:
             raise NotFound(f"organization {', '.join(missing)} is not in collaboration {where.name}")
@@ -118,6 +120,11 @@ class Tasks(Noun):
         self, content: Content, members: Sequence[Organization], collaboration_id: int, key: str
     ) -> Sequence[task_pb2.TaskOrganization]:
         """The input for each organization; without a key in plain, and then stored once for all."""
+        small = await asyncio.to_thread(_small, content) if key else None
+        if small is not None:
+            seal = self._encryption.seal_small
+            inputs = await asyncio.to_thread(seal, small, members, collaboration_id, key)
+            return [task_pb2.TaskOrganization(id=to.id, input=own) for to, own in zip(members, inputs, strict=True)]
         limit = asyncio.Semaphore(AT_ONCE)
 
         async def sealed(to: Organization) -> task_pb2.TaskOrganization:
@@ -158,6 +165,16 @@ class Results(Noun):
         request = result_pb2.ListResultsRequest(task_id=task, organization_id=organization, state=state, node_id=node)
         async for each in self._session.stream(self._session.results.ListResults, request):
             yield Result.read(each)
+
+
+def _small(content: Content) -> bytes | None:
+    """The content itself, if it fits into a message when it is sealed."""
+    data = b""
+    for chunk in content():
+        data += chunk
+        if sealed_size(len(data)) > INLINE_LIMIT:
+            return None
+    return data
 
 
 def _method(value: object) -> str:

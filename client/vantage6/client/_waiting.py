@@ -16,7 +16,7 @@ from vantage6.client._view import Site, View
 from vantage6.common.errors import DeadlineExceeded, Internal, OutOfRange, Unavailable, Vantage6Error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from vantage6.client._display import Display
     from vantage6.client._encryption import Encryption
@@ -78,37 +78,42 @@ class Waiting:
             return ""
         return "".join(letter if letter.isprintable() else " " for letter in text)
 
-    async def final_results(self, id: int) -> AsyncIterator[int]:  # noqa: A002
-        """Ids of the task's results as they become final; those that are so already come first."""
-        given = set()
-        task = await self._tasks.get(id)
-        if not task.complete:
-            async for event in self.events(id):
-                if event.WhichOneof("kind") != "result" or event.result.task_id != id:
-                    continue
-                if ResultState(event.result.state).final and event.result.result_id not in given:
-                    given.add(event.result.result_id)
-                    yield event.result.result_id
-        async for result in self._results.list(task=id):
-            if result.state.final and result.id not in given:
-                yield result.id
+    async def final_results(self, id: int) -> AsyncGenerator[list[int], None]:  # noqa: A002
+        """Ids of the task's results as they become final: each time all that did since the last time."""
+        given: set[int] = set()
+        count = 0
+        async with aclosing(_gathered(self.events(id, only_final=True))) as batches:
+            async for batch in batches:
+                fresh = [each for each in dict.fromkeys(_final(batch, id)) if each not in given]
+                given.update(fresh)
+                if fresh:
+                    yield fresh
+                count = next((event.task.results for event in batch if _ends(event, id)), count)
+        if count and len(given) == count:
+            return
+        # The end went by while we were cut off, or events are no longer kept.
+        results = [result async for result in self._results.list(task=id)]
+        if rest := [result.id for result in results if result.state.final and result.id not in given]:
+            yield rest
 
     async def events(
         self,
         id: int,  # noqa: A002
         connected: Callable[[bool], None] = lambda _: None,
-    ) -> AsyncIterator[event_pb2.Event]:
+        *,
+        only_final: bool = False,
+    ) -> AsyncGenerator[event_pb2.Event, None]:
         """The task's events from the first one, until it is complete."""
         last, attempt = NO_EVENT, 0
         while True:
-            request = event_pb2.WatchRequest(task_id=id, after_id=last or None)
+            request = event_pb2.WatchRequest(task_id=id, after_id=last or None, only_final=only_final)
             try:
                 async with aclosing(self._session.stream(self._session.events.Watch, request)) as events:
                     async for event in events:
                         connected(True)
                         attempt, last = 0, event.id or last
                         yield event
-                        if event.WhichOneof("kind") == "task" and event.task.task_id == id and event.task.complete:
+                        if _ends(event, id):
                             return
             except OutOfRange:
                 if last == NO_EVENT:
@@ -126,6 +131,46 @@ class Waiting:
             connected(True)
             if complete:
                 return
+
+
+def _ends(event: event_pb2.Event, task_id: int) -> bool:
+    return event.WhichOneof("kind") == "task" and event.task.task_id == task_id and event.task.complete
+
+
+def _final(events: Iterable[event_pb2.Event], task_id: int) -> Iterator[int]:
+    """The results of the task that became final."""
+    for event in events:
+        ours = event.WhichOneof("kind") == "result" and event.result.task_id == task_id
+        if ours and ResultState(event.result.state).final:
+            yield event.result.result_id
+
+
+async def _gathered(events: AsyncGenerator[event_pb2.Event, None]) -> AsyncGenerator[list[event_pb2.Event], None]:
+    """What has come since the last look, all at once; waits only while there is nothing."""
+    come: list[event_pb2.Event] = []
+    news = asyncio.Event()
+
+    async def read() -> None:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    come.append(event)
+                    news.set()
+        finally:
+            news.set()
+
+    reader = asyncio.create_task(read())
+    try:
+        while come or not reader.done():
+            await news.wait()
+            news.clear()
+            if come:
+                taken, come[:] = list(come), []
+                yield taken
+        await reader
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
 
 
 def _site(result: Result) -> Site:

@@ -3,46 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import dataclasses
 import re
-import tempfile
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import platformdirs
 
-from vantage6.api.v1 import result_pb2, system_pb2
+from vantage6.api.v1 import system_pb2
 from vantage6.client._encryption import Encryption
-from vantage6.client._models import Organization, Result, Task, TaskResult, User, WhoAmI
+from vantage6.client._harvest import Harvest
+from vantage6.client._login import LoginFile
+from vantage6.client._models import Task, TaskResult, User, WhoAmI
 from vantage6.client._parties import Collaborations, Nodes, Organizations
-from vantage6.client._payloads import Target, ValueFile, download, pieces, spool
 from vantage6.client._people import Roles, Users
 from vantage6.client._session import Session
 from vantage6.client._tasks import Results, Tasks
 from vantage6.client._waiting import Waiting
+from vantage6.client.legacy import Legacy
 from vantage6.common.channel import Endpoint
-from vantage6.common.envelope import MIN_SIZE, looks_sealed
-from vantage6.common.errors import FailedPrecondition, NotFound, NotSealed
+from vantage6.common.errors import FailedPrecondition, NotFound
 from vantage6.common.keys import KeyPair
-from vantage6.common.serialization import deserialize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
 
-class AsyncClient:
+class AsyncClient(Legacy):
     """A researcher's connection to a server.
 
-    `url` is `https://host:port`; `ca_file` a PEM bundle to trust instead of the system's. `known_organizations` is the
-    file in which the organizations' keys are pinned; unless given, one for each server in the user's configuration.
+    `url` is `https://host:port`, or without the port, which then comes second, as in 1.x; `path` is where the REST API
+    is below it. `ca_file` is a PEM bundle to trust instead of the system's. `known_organizations` is the file in which
+    the organizations' keys are pinned; unless given, one for each server in the user's configuration. With
+    `login_file`, a log-in outlives the program: `resume` goes on with it.
     """
 
     def __init__(
-        self, url: str, ca_file: str | Path | None = None, *, known_organizations: str | Path | None = None
+        self,
+        url: str,
+        port: int | None = None,
+        path: str = "/api",
+        *,
+        ca_file: str | Path | None = None,
+        known_organizations: str | Path | None = None,
+        login_file: str | Path | None = None,
     ) -> None:
-        endpoint = Endpoint(url, Path(ca_file) if ca_file else None)
-        self._session = Session(endpoint)
+        endpoint = Endpoint(f"{url}:{port}" if port else url, Path(ca_file) if ca_file else None)
+        self.path = path.rstrip("/")
+        self._session = Session(endpoint, LoginFile(Path(login_file)) if login_file else None)
         known = Path(known_organizations) if known_organizations else _default_known(endpoint)
         self._encryption = Encryption(self._session, known)
         self._whoami: WhoAmI | None = None
@@ -78,6 +88,13 @@ class AsyncClient:
         user = await self._own_user(answer.user_url, username)
         name = (await self.organization.get(user.organization_id)).name if user.organization_id else ""
         self._whoami = WhoAmI(user.id, user.username, user.organization_id, name)
+        await self._session.remember(**dataclasses.asdict(self._whoami))
+        return self._whoami
+
+    async def resume(self) -> WhoAmI:
+        """Goes on with the log-in that is in `login_file`. Unauthenticated if there is none, or it has ended."""
+        found = await self._session.resume()
+        self._whoami = WhoAmI(found.user_id, found.username, found.organization_id, found.organization_name)
         return self._whoami
 
     async def log_out(self) -> None:
@@ -141,52 +158,12 @@ class AsyncClient:
         `folder`, outputs of any size go into files there, named by task, organization and format.
         """
         known = await self.task.get(task) if isinstance(task, int) else task
-        async for id in self._waiting.final_results(known.id):  # noqa: A001
-            message = await self._session.ask(self._session.results.GetResult, result_pb2.GetResultRequest(id=id))
-            yield await self._opened(message, known, Path(folder) if folder else None)
-
-    async def _opened(self, message: result_pb2.Result, task: Task, folder: Path | None) -> TaskResult:
-        result = Result.read(message)
-        sender = await self.organization.get(result.organization_id)
-        if result.task_id != task.id:
-            raise NotFound(f"the server gave a result of task {result.task_id} for task {task.id}")
-        value, path = None, None
-        if message.HasField("output_content") and folder:
-            path = await self._saved(message, sender, task, folder)
-        elif message.HasField("output_content"):
-            whole = io.BytesIO()
-            await self._content(message, sender, task, whole)
-            value = await asyncio.to_thread(lambda: deserialize(whole.getvalue()))
-        return TaskResult(sender.id, sender.name, result.state, result.reason, result.message, value, path)
-
-    async def _saved(self, message: result_pb2.Result, sender: Organization, task: Task, folder: Path) -> Path:
-        """The file with the output, which has its name only once all of it has arrived and is authentic."""
-        await asyncio.to_thread(lambda: folder.mkdir(parents=True, exist_ok=True))
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part", delete=False) as file:
-            part = Path(file.name)
-            try:
-                target = ValueFile(file)
-                await self._content(message, sender, task, target)
-                file.close()
-                return await asyncio.to_thread(part.replace, folder / f"{task.id}-{sender.id}.{target.format}")
-            except BaseException:
-                await asyncio.to_thread(part.unlink, missing_ok=True)
-                raise
-
-    async def _content(self, message: result_pb2.Result, sender: Organization, task: Task, target: Target) -> None:
-        content = message.output_content
-        if content.WhichOneof("place") == "payload_id":
-            file = await download(self._session, content.payload_id)
-        else:
-            file = spool([content.inline])
-        with file:
-            where = await self.collaboration.get(task.collaboration_id)
-            if self._encryption.required(where):
-                await self._encryption.open(file, sender, task, target)
-                return
-            if looks_sealed(await asyncio.to_thread(file.read, MIN_SIZE)):
-                raise NotSealed(f"{sender.name} sent something sealed in a collaboration that is not encrypted")
-            await asyncio.to_thread(lambda: [target.write(piece) for piece in pieces(file)])
+        into = Path(folder) if folder else None
+        harvest = Harvest(self._session, self._encryption, known, into)
+        async with aclosing(self._waiting.final_results(known.id)) as batches:
+            async for ids in batches:
+                async for result in harvest.take(ids):
+                    yield result
 
     async def _own_user(self, url: str, username: str) -> User:
         number = url.rstrip("/").rpartition("/")[2]

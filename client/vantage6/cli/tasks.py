@@ -1,0 +1,178 @@
+"""`v6 task`: ask, look, wait, fetch, stop."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from vantage6.cli import output
+from vantage6.cli.connection import Connection, connected
+from vantage6.client import Client, TaskState
+from vantage6.common import terminal
+from vantage6.common.commands import Code, Stop, json_option
+
+PATH = click.Path(path_type=Path)
+
+
+@click.group()
+def task() -> None:
+    """Tasks and their results."""
+
+
+@task.command("create")
+@click.option("-c", "--collaboration", type=int, required=True, help="Where it runs.")
+@click.option("-o", "--organization", type=int, multiple=True, help="Who runs it; again for more. All unless given.")
+@click.option("-i", "--image", required=True, help="The algorithm.")
+@click.option("-m", "--method", help="The method to call.")
+@click.option("-k", "--keyword", multiple=True, metavar="NAME=VALUE", help="Its argument, as JSON or text; again.")
+@click.option("--input", "file", type=PATH, help="JSON file with the whole input, - for standard input.")
+@click.option("-d", "--database", multiple=True, help="Label of a database; again for more.")
+@click.option("--name", default="", help="For people; not sealed.")
+@click.option("--description", default="", help="For people; not sealed.")
+@click.option("--deadline", type=click.IntRange(1), help="Seconds until unfinished results fail.")
+@click.option("--retries", type=click.IntRange(0), help="How often a lost result is tried again.")
+@click.option("--min-results", type=click.IntRange(1), help="The task is complete when so many are.")
+@click.option("--priority", type=int, help="Higher goes first.")
+@click.option("--wait", is_flag=True, help="Wait until it is complete.")
+@json_option
+@connected
+def create(connection: Connection, collaboration: int, as_json: bool, wait: bool, **options: Any) -> None:
+    """Ask organizations to run an algorithm. Prints the task's number.
+
+    Example: v6 task create -c 1 -o 2 -i vantage6/examples/average:dev -m average -k column=age -d default
+    """
+    value = _input(options.pop("file"), options.pop("method"), options.pop("keyword"))
+    seconds = options.pop("deadline")
+    with connection.client(opening=True) as client:
+        organizations = options.pop("organization") or _all(client, collaboration)
+        made = client.task.create(
+            collaboration,
+            organizations,
+            input=value,
+            databases=options.pop("database"),
+            deadline=dt.timedelta(seconds=seconds) if seconds else None,
+            **options,
+        )
+        done = client.wait(made) if wait else made
+    if as_json:
+        output.write(output.plain(done))
+    else:
+        click.echo(str(done.id))
+        terminal.say(f"task {done.id} is {done.state}")
+    _exit(done.state)
+
+
+def _input(file: Path | None, method: str | None, keywords: tuple[str, ...]) -> object:
+    if (file is None) == (method is None):
+        raise Stop("give --method, or --input with the whole input", Code.USAGE)
+    if file is None:
+        return {"method": method, "args": [], "kwargs": dict(_keyword(each) for each in keywords)}
+    if keywords:
+        raise Stop("--keyword goes with --method; --input has them all", Code.USAGE)
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        return json.loads(text)
+    except ValueError as error:
+        raise Stop(f"{file}: no JSON: {error}", Code.USAGE) from None
+
+
+def _keyword(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise Stop(f"--keyword {text}: write it as name=value", Code.USAGE)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _all(client: Client, collaboration: int) -> list[int]:
+    return [each.id for each in client.organization.list(collaboration=collaboration)]
+
+
+def _exit(state: TaskState) -> None:
+    if state in (TaskState.FAILED, TaskState.CANCELLED):
+        raise click.exceptions.Exit(Code.FAILED)
+
+
+@task.command("list")
+@click.option("-c", "--collaboration", type=int, help="Only of this one.")
+@click.option("--state", help="open, or the name of a state such as completed.")
+@json_option
+@connected
+def list_tasks(connection: Connection, collaboration: int | None, state: str | None, as_json: bool) -> None:
+    """List the tasks that you may see.
+
+    Example: v6 task list --state open
+    """
+    with connection.client() as client:
+        found = list(client.task.list(collaboration=collaboration, state=state))
+    output.show(found, ("id", "name", "image", "state", "collaboration_id", "create_time"), as_json=as_json)
+
+
+@task.command("show")
+@click.argument("task_id", type=int)
+@json_option
+@connected
+def show(connection: Connection, task_id: int, as_json: bool) -> None:
+    """Show how a task stands at each organization.
+
+    Example: v6 task show 7
+    """
+    with connection.client() as client:
+        known = client.task.get(task_id)
+        results = list(client.result.list(task=task_id))
+    if as_json:
+        output.write({"task": output.plain(known), "results": [output.plain(each) for each in results]})
+        return
+    click.echo(terminal.harmless(f"task {known.id} {known.name}: {known.state}"))
+    output.show(results, ("organization_name", "state", "reason", "message", "finish_time"), as_json=False)
+
+
+@task.command("wait")
+@click.argument("task_id", type=int)
+@click.option("--timeout", type=float, help="Seconds to wait at most; the task goes on.")
+@connected
+def wait(connection: Connection, task_id: int, timeout: float | None) -> None:
+    """Wait until a task is complete, and show on a terminal how each organization is doing.
+
+    Example: v6 task wait 7
+    """
+    with connection.client(opening=True) as client:
+        done = client.wait(task_id, timeout=timeout)
+    click.echo(str(done.state))
+    _exit(done.state)
+
+
+@task.command("cancel")
+@click.argument("task_id", type=int)
+@connected
+def cancel(connection: Connection, task_id: int) -> None:
+    """Stop what is unfinished of a task; what organizations have returned stays.
+
+    Example: v6 task cancel 7
+    """
+    with connection.client() as client:
+        click.echo(str(client.task.cancel(task_id).state))
+
+
+@task.command("result")
+@click.argument("task_id", type=int)
+@click.option("--output", "file", type=PATH, help="Write there instead of here.")
+@click.option("--folder", type=PATH, help="Write each output into a file there, of whatever size.")
+@connected
+def result(connection: Connection, task_id: int, file: Path | None, folder: Path | None) -> None:
+    """Wait for what each organization returns, as JSON; ends with 1 if one did not deliver.
+
+    Example: v6 task result 7 --output result.json
+    """
+    with connection.client(opening=True) as client:
+        found = list(client.results(task_id, folder=folder))
+    output.write([output.plain(each) for each in found], file)
+    if not all(each.completed for each in found):
+        raise click.exceptions.Exit(Code.FAILED)

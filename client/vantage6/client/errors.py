@@ -1,0 +1,56 @@
+"""What can go wrong, one class for each reason; `error.reason` is its name for machines, `error.message` for people.
+
+`Vantage6Error` is the root of all of them.
+"""
+
+from vantage6.common.errors import (
+    AlreadyExists,
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    EnvelopeBroken,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    KeyChanged,
+    KeyMismatch,
+    KeyMissing,
+    NotFound,
+    NotSealed,
+    OutOfRange,
+    PermissionDenied,
+    ResourceExhausted,
+    SecondFactorRequired,
+    SerializationError,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    Vantage6Error,
+)
+
+__all__ = [
+    "AlreadyExists",
+    "Cancelled",
+    "DataLoss",
+    "DeadlineExceeded",
+    "EnvelopeBroken",
+    "FailedPrecondition",
+    "Internal",
+    "InvalidArgument",
+    "KeyChanged",
+    "KeyMismatch",
+    "KeyMissing",
+    "NotFound",
+    "NotSealed",
+    "OutOfRange",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "SecondFactorRequired",
+    "SerializationError",
+    "Throttled",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Vantage6Error",
+]
