@@ -39,7 +39,7 @@ class Network:
         return self._site(UNIVERSITY) / "private_key.pem"
 
     def client(self) -> Client:
-        return Client(self.url, self.ca_file, known_organizations=self.folder / "known_organizations.json")
+        return Client(self.url, ca_file=self.ca_file, known_organizations=self.folder / "known_organizations.json")
 
     def start_centre(self, services: Services) -> None:
         """The server, which listens on this machine only, and the gateway with TLS before it."""

@@ -36,7 +36,11 @@ class Proxy(AlgorithmServiceServicer):
 
     def GetRun(self, request, context):  # type: ignore[no-untyped-def]
         self._check(request, context)
-        return pb.Run(result_id=7, organization_id=2, databases=["default", "other"], participants=3)
+        return pb.Run(result_id=7, organization_id=2, databases=["default", "other"], participants=3, signed=b"card")
+
+    def CheckCard(self, request, context):  # type: ignore[no-untyped-def]
+        self._check(request, context)
+        return pb.CheckCardResponse(run=pb.Run(organization_id=request.organization_id, vouched=True, participants=5))
 
     def ListParticipants(self, request, context):  # type: ignore[no-untyped-def]
         self._check(request, context)
@@ -103,6 +107,8 @@ def test_identity_and_participants(client: AlgorithmClient) -> None:
     assert client.run.result_id == 7
     assert client.run.databases == ("default", "other")
     assert [each.name for each in client.participants()] == ["site 1", "site 2"]
+    other = client.check_card(1, client.run.signed)
+    assert (other.organization_id, other.participants, other.vouched) == (1, 5, True)
 
 
 @pytest.mark.row("M46")

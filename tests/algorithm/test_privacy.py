@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import pandas as pd
 import pytest
 
+from vantage6.algorithm import algorithm_client
+from vantage6.algorithm.mock import MockNetwork
 from vantage6.algorithm.privacy import TooFewError, require_participants, require_records, suppress_small
 
 if TYPE_CHECKING:
@@ -14,10 +18,27 @@ if TYPE_CHECKING:
 
 
 def test_participants() -> None:
-    client = cast("AlgorithmClient", SimpleNamespace(run=SimpleNamespace(participants=3)))
-    assert require_participants(client, 3) == 3
+    run = SimpleNamespace(participants=3, vouched=True)
+    client = cast("AlgorithmClient", SimpleNamespace(run=run))
+    assert require_participants(client, 3) == require_participants(client, 3, vouched=True) == 3
     with pytest.raises(TooFewError, match="at least 4"):
         require_participants(client, 4)
+    run.vouched = False
+    with pytest.raises(TooFewError, match="nobody but the server"):
+        require_participants(client, 3, vouched=True)
+
+
+@algorithm_client
+def counting(client: AlgorithmClient) -> int:
+    return require_participants(client, 3, vouched=True)
+
+
+def test_participants_in_a_mock_network() -> None:
+    network = MockNetwork(sys.modules[__name__], [pd.DataFrame()] * 3)
+    assert [each.value for each in network.results("counting")] == [3, 3, 3]
+    alone = network.results("counting", organizations=[2])[0]
+    assert alone.state == "failed"
+    assert "1 organizations take part" in alone.message
 
 
 def test_records() -> None:

@@ -49,6 +49,10 @@ class Run:
     databases: tuple[str, ...]
     participants: int
     image_digest: str = ""
+    vouched: bool = False
+    """Whether the task's creator vouches for participants, image and databases; else they are the server's word."""
+    signed: bytes = b""
+    """All this, signed by the organization: to be handed on and given to `check_card`. Empty without encryption."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +109,15 @@ class AlgorithmClient:
     @cached_property
     def run(self) -> Run:
         """The identity card of this run."""
-        card = self._ask(self._stub.GetRun, pb.GetRunRequest())
-        return Run(
-            result_id=card.result_id,
-            task_id=card.task_id,
-            run_id=card.run_id,
-            collaboration_id=card.collaboration_id,
-            organization_id=card.organization_id,
-            initiator_id=card.initiator_id,
-            node_id=card.node_id,
-            image=card.image,
-            databases=tuple(card.databases),
-            participants=card.participants,
-            image_digest=card.image_digest,
-        )
+        return _run(self._ask(self._stub.GetRun, pb.GetRunRequest()))
+
+    def check_card(self, organization_id: int, card: bytes) -> Run:
+        """The card of another organization's run, as that one's `run.signed`; raises if it is not what it should be.
+
+        With it a central part can see that every partial ran with the same image, in a task of as many participants.
+        """
+        answer = self._ask(self._stub.CheckCard, pb.CheckCardRequest(organization_id=organization_id, card=card))
+        return _run(answer.run)
 
     def participants(self) -> list[Participant]:
         """The organizations of the collaboration."""
@@ -245,6 +244,24 @@ class Subtask:
             self._stub.CancelSubtask(pb.CancelSubtaskRequest(task_id=self.id), metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
+
+
+def _run(card: pb.Run) -> Run:
+    return Run(
+        result_id=card.result_id,
+        task_id=card.task_id,
+        run_id=card.run_id,
+        collaboration_id=card.collaboration_id,
+        organization_id=card.organization_id,
+        initiator_id=card.initiator_id,
+        node_id=card.node_id,
+        image=card.image,
+        databases=tuple(card.databases),
+        participants=card.participants,
+        image_digest=card.image_digest,
+        vouched=card.vouched,
+        signed=card.signed,
+    )
 
 
 def _input(method: str, args: Sequence[object], kwargs: Mapping[str, object]) -> bytes:

@@ -64,7 +64,7 @@ class MockNetwork:
         """Runs a task to its end and returns its id."""
         task = len(self._tasks) + 1
         self._tasks[task] = []  # the number is taken before subtasks take theirs
-        self._tasks[task] += [self._run(organization, data) for organization, data in inputs.items()]
+        self._tasks[task] += [self._run(organization, data, len(inputs)) for organization, data in inputs.items()]
         return task
 
     def finished(self, task: int) -> list[pb.SubtaskResult]:
@@ -72,7 +72,7 @@ class MockNetwork:
             raise NotFound(f"there is no task {task}")
         return self._tasks[task]
 
-    def _run(self, organization: int, data: bytes) -> pb.SubtaskResult:
+    def _run(self, organization: int, data: bytes, participants: int) -> pb.SubtaskResult:
         if organization not in self.sites:
             raise PermissionDenied(f"organization {organization} is not in the collaboration")
         self._results += 1
@@ -80,7 +80,7 @@ class MockNetwork:
             result_id=self._results, organization_id=organization, organization_name=self.names[organization]
         )
         try:
-            result.output = dispatch(self.package, data, _Site(self, organization))
+            result.output = dispatch(self.package, data, _Site(self, organization, participants))
             result.state = result_pb2.RESULT_STATE_COMPLETED
         except Exception as error:  # noqa: BLE001 - a site's failure is an outcome, told as a container tells it
             result.state = result_pb2.RESULT_STATE_FAILED
@@ -92,9 +92,10 @@ class MockNetwork:
 class _Site:
     """The surroundings of a function at one organization."""
 
-    def __init__(self, network: MockNetwork, organization: int) -> None:
+    def __init__(self, network: MockNetwork, organization: int, participants: int) -> None:
         self._network = network
         self._organization = organization
+        self._participants = participants
 
     def frames(self, count: int) -> list[pd.DataFrame]:
         databases = list(self._network.sites[self._organization].values())
@@ -103,15 +104,17 @@ class _Site:
         return [frame.copy() for frame in databases[:count]]
 
     def client(self) -> AlgorithmClient:
-        return AlgorithmClient(cast("AlgorithmServiceStub", MockStub(self._network, self._organization)))
+        stub = MockStub(self._network, self._organization, self._participants)
+        return AlgorithmClient(cast("AlgorithmServiceStub", stub))
 
 
 class MockStub:
     """Answers what the node's proxy would: the methods of AlgorithmService that AlgorithmClient calls."""
 
-    def __init__(self, network: MockNetwork, organization: int) -> None:
+    def __init__(self, network: MockNetwork, organization: int, participants: int = 1) -> None:
         self._network = network
         self._organization = organization
+        self._participants = participants
 
     def GetRun(self, request: pb.GetRunRequest, *, metadata: object = ()) -> pb.Run:
         labels = self._network.sites[self._organization]
@@ -121,7 +124,8 @@ class MockStub:
             collaboration_id=1,
             image="mock",
             databases=list(labels),
-            participants=1,
+            participants=self._participants,
+            vouched=True,
         )
 
     def ListParticipants(

@@ -21,9 +21,16 @@ class TooFewError(AlgorithmError):
     """Too few take part, or too few records: what would come of it could be about somebody."""
 
 
-def require_participants(client: AlgorithmClient, minimum: int) -> int:
-    """How many organizations take part in this task, from the run's identity card; TooFewError under the minimum."""
-    number = client.run.participants
+def require_participants(client: AlgorithmClient, minimum: int, *, vouched: bool = False) -> int:
+    """How many organizations take part in this task, from the run's identity card; TooFewError under the minimum.
+
+    With `vouched` the number has to be that of the task's creator, signed by its organization, and not just what the
+    server says: what follows from it then holds against a dishonest server too.
+    """
+    run = client.run
+    number = run.participants
+    if vouched and not run.vouched:
+        raise TooFewError("nobody but the server says how many organizations take part")
     if number < minimum:
         raise TooFewError(f"{number} organizations take part; this analysis needs at least {minimum}")
     return number
