@@ -32,6 +32,10 @@ class AlreadyRunning(FailedPrecondition):
     """Another process works with this folder."""
 
 
+class AddressTaken(FailedPrecondition):
+    """The port is another program's, or the address is not this machine's."""
+
+
 @dataclass
 class Seat:
     """The place of the one process of a folder: `with Seat(file).taken() as seat: seat.tell(state="online")`."""

@@ -13,7 +13,7 @@ import rich_click as click
 from click.exceptions import Exit as Leave
 
 from vantage6.common import terminal
-from vantage6.common.background import AlreadyRunning
+from vantage6.common.background import AddressTaken, AlreadyRunning
 from vantage6.common.contexts import Context, Kind, Scope, find
 from vantage6.common.errors import PermissionDenied, Unauthenticated, Unavailable, Vantage6Error
 from vantage6.common.settings import APPLICATION, ENVIRONMENTS, ConfigError
@@ -69,8 +69,8 @@ class Stop(Exception):
 def code_of(error: Vantage6Error) -> Code:
     """The exit code of a failure."""
     for kind, code in (
-        (ConfigError, Code.CONFIG), (AlreadyRunning, Code.RUNNING), (Unavailable, Code.UNREACHABLE),
-        (Unauthenticated, Code.REFUSED), (PermissionDenied, Code.REFUSED),
+        (ConfigError, Code.CONFIG), (AlreadyRunning, Code.RUNNING), (AddressTaken, Code.PORT),
+        (Unavailable, Code.UNREACHABLE), (Unauthenticated, Code.REFUSED), (PermissionDenied, Code.REFUSED),
     ):  # fmt: skip
         if isinstance(error, kind):
             return code

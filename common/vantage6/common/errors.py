@@ -6,6 +6,7 @@ The same table is read in both directions: the server raises `NotFound`, the int
 
 from __future__ import annotations
 
+import json
 import re
 from typing import ClassVar
 
@@ -208,6 +209,27 @@ def from_rpc_error(error: grpc.RpcError) -> Vantage6Error:
         # A gateway resets the streams of a server that died; gRPC calls it INTERNAL, but it is the line that broke.
         return Unavailable(message)
     return _BY_STATUS.get(status, Internal)(message)
+
+
+def from_rest(status: int, body: bytes) -> Vantage6Error:
+    """Turns an error of the REST API, or of a gateway before it, into the class that the server raised."""
+    try:
+        said = json.loads(body)
+        details = [each for each in said.get("details") or () if each.get("domain") == DOMAIN]
+        message = str(said.get("msg") or said.get("message") or f"HTTP status {status}")
+        reason, metadata = (details[0]["reason"], details[0].get("metadata", {})) if details else ("", {})
+    except (ValueError, AttributeError, KeyError, TypeError):
+        message, reason, metadata = f"HTTP status {status}", "", {}
+    cls = _BY_REASON.get(reason) or _BY_STATUS.get(_BY_HTTP.get(status, grpc.StatusCode.INTERNAL), Internal)
+    return cls(message, **metadata)
+
+
+_BY_HTTP = {
+    400: grpc.StatusCode.INVALID_ARGUMENT, 401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND, 409: grpc.StatusCode.ALREADY_EXISTS, 429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    501: grpc.StatusCode.UNIMPLEMENTED, 502: grpc.StatusCode.UNAVAILABLE, 503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}  # fmt: skip
 
 
 def _error_info(trailers: object) -> error_details_pb2.ErrorInfo | None:

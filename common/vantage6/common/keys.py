@@ -7,6 +7,7 @@ A file holds each as a PEM block that other tools read too: PKCS #8, or SubjectP
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import re
@@ -55,15 +56,7 @@ class PublicKey:
     @classmethod
     def from_pem(cls, text: bytes) -> PublicKey:
         """Reads three `PUBLIC KEY` blocks in any order; anything else is refused with the reason."""
-        if b"PRIVATE KEY-----" in text:
-            raise InvalidArgument("This is a private key: keep it, and hand out the public one.", field="public_key")
-        try:
-            keys = [pem.load_pem_public_key(block) for block in _blocks(text, b"PUBLIC KEY")]
-            mlkem, x25519, ed25519 = _public(keys)
-        except (ValueError, UnsupportedAlgorithm) as error:
-            reason = f"Not a public key of an organization: {_because(error)}."
-            raise InvalidArgument(reason, field="public_key") from error
-        return cls(mlkem.public_bytes_raw(), x25519.public_bytes_raw(), ed25519.public_bytes_raw())
+        return _public_from_pem(text)
 
     def to_pem(self) -> bytes:
         """The three blocks, in the order ML-KEM-768, X25519, Ed25519."""
@@ -107,6 +100,20 @@ class PublicKey:
 
     def __repr__(self) -> str:
         return f"PublicKey({self.fingerprint})"
+
+
+@functools.lru_cache(maxsize=2048)
+def _public_from_pem(text: bytes) -> PublicKey:
+    """Remembered, since the same few keys come again with every task."""
+    if b"PRIVATE KEY-----" in text:
+        raise InvalidArgument("This is a private key: keep it, and hand out the public one.", field="public_key")
+    try:
+        keys = [pem.load_pem_public_key(block) for block in _blocks(text, b"PUBLIC KEY")]
+        mlkem, x25519, ed25519 = _public(keys)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        reason = f"Not a public key of an organization: {_because(error)}."
+        raise InvalidArgument(reason, field="public_key") from error
+    return PublicKey(mlkem.public_bytes_raw(), x25519.public_bytes_raw(), ed25519.public_bytes_raw())
 
 
 class KeyPair:

@@ -1,0 +1,147 @@
+"""Bytes on their way into an upload: read from any offset, since lines break, and hashed once on the way.
+
+An upload need not know its digest before it begins, so what is sealed can leave while the rest is being sealed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+import threading
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from vantage6.common.chunks import CHUNK
+from vantage6.common.errors import DataLoss
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from pathlib import Path
+    from typing import Any
+
+    Aside = Callable[..., Coroutine[Any, Any, Any]]
+
+T = TypeVar("T")
+
+
+class Outgoing(Protocol):
+    """What an uploader reads from, in a thread; all of it is safe against a reader that was given up but still reads."""
+
+    @property
+    def size(self) -> int: ...
+    def piece_at(self, offset: int) -> bytes: ...
+    def digest(self) -> bytes: ...
+
+
+class _Hashed:
+    """SHA-256 of what was read in order; what was skipped is read for it at the end."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.upto = 0
+
+    def take(self, offset: int, piece: bytes) -> None:
+        if offset == self.upto:
+            self._hash.update(piece)
+            self.upto += len(piece)
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+class OutgoingBytes:
+    """Bytes at hand."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def piece_at(self, offset: int) -> bytes:
+        return self._data[offset : offset + CHUNK]
+
+    def digest(self) -> bytes:
+        return hashlib.sha256(self._data).digest()
+
+
+class OutgoingFile:
+    """Bytes in a file that nobody writes to any more, never in memory as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = path.stat().st_size
+        self._hashed = _Hashed()
+        self._lock = threading.Lock()
+
+    def piece_at(self, offset: int) -> bytes:
+        with self._lock, self._path.open("rb", buffering=0) as file:
+            piece = os.pread(file.fileno(), CHUNK, offset)
+            self._hashed.take(offset, piece)
+            return piece
+
+    def digest(self) -> bytes:
+        while self._hashed.upto < self.size:
+            if not self.piece_at(self._hashed.upto):
+                raise DataLoss(f"{self._path.name} became shorter while it was sent")
+        return self._hashed.digest()
+
+
+class OutgoingMade(AbstractContextManager["OutgoingMade"]):
+    """Bytes that are made while they are sent, once: those that must come again are in a file without a name."""
+
+    def __init__(self, pieces: Iterable[bytes], size: int) -> None:
+        self.size = size
+        self._pieces = iter(pieces)
+        self._hashed = _Hashed()
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by __exit__
+        self._lock = threading.Lock()
+
+    def piece_at(self, offset: int) -> bytes:
+        with self._lock:
+            while offset >= self._hashed.upto and (piece := next(self._pieces, b"")):
+                before = self._hashed.upto
+                self._hashed.take(before, piece)
+                if self._hashed.upto > self.size:
+                    raise DataLoss("the content became longer while it was sent")
+                self._file.write(piece)
+                if offset < self._hashed.upto:
+                    return piece[offset - before :]
+            return os.pread(self._file.fileno(), CHUNK, offset)
+
+    def digest(self) -> bytes:
+        while self.piece_at(self._hashed.upto):
+            pass
+        if self._hashed.upto != self.size:
+            raise DataLoss("the content became shorter while it was sent")
+        return self._hashed.digest()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:  # A reader that was given up may be in the middle of a piece.
+            self._file.close()
+
+
+async def pieces_of(source: Outgoing, offset: int, aside: Aside = asyncio.to_thread) -> AsyncIterator[bytes]:
+    """The pieces from an offset on; the next one is made while this one travels."""
+    ahead = asyncio.ensure_future(aside(source.piece_at, offset))
+    try:
+        while piece := await ahead:
+            offset += len(piece)
+            ahead = asyncio.ensure_future(aside(source.piece_at, offset))
+            yield piece
+    finally:
+        ahead.cancel()
+
+
+async def overlapped(pieces: AsyncIterator[T], use: Callable[[T], object], aside: Aside = asyncio.to_thread) -> None:
+    """Uses each piece in a thread while the next one arrives; all that arrived is used when this ends, or has failed."""
+    using: asyncio.Future[object] | None = None
+    try:
+        async for piece in pieces:
+            if using:
+                await using
+            using = asyncio.ensure_future(aside(use, piece))
+    finally:
+        if using:
+            # Also when the line broke: where to go on depends on what was used.
+            await asyncio.shield(using)
