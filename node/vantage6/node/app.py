@@ -13,7 +13,9 @@ import structlog
 from vantage6.api.v1.delivery_pb2 import Welcome
 from vantage6.common.background import Seat, tell_starter
 from vantage6.common.channel import open_channel
+from vantage6.common.monitoring import Watched, monitored
 from vantage6.common.trust import KnownOrganizations
+from vantage6.node import metrics
 from vantage6.node.audit import Audit
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
@@ -91,9 +93,17 @@ class Node:
         """Works until cancelled, or until an error that trying again cannot mend."""
         try:
             await self._open()
-            await self.link.run(self.runs)
+            watched = Watched.of(metrics.REGISTRY, self._why_not_ready, self._count_reports)
+            async with monitored(self.config.monitoring, watched):
+                await self.link.run(self.runs)
         finally:
             await self._close()
+
+    async def _why_not_ready(self) -> str:
+        return "" if self.link.online.is_set() else "the node is not online at the server"
+
+    async def _count_reports(self) -> None:
+        metrics.WAITING.set(len(await self.journal.reports(after=0)))
 
     async def _open(self) -> None:
         config, audit = self.config, self.site.gate.audit
@@ -152,6 +162,7 @@ async def serve(config: NodeConfig, environment: str = "application") -> None:
 
 def _tell(held: Seat, welcome: Welcome | None) -> None:
     """For `vnode list`, and for the `vnode start` that waits."""
+    metrics.online(is_online=welcome is not None)
     if welcome is None:
         held.tell(state="connecting")
         return

@@ -17,6 +17,7 @@ from pydantic import (
     PrivateAttr,
     StrictInt,
     StrictStr,
+    StringConstraints,
     field_validator,
     model_validator,
 )
@@ -24,6 +25,8 @@ from pydantic import (
 from vantage6.common.channel import Endpoint
 from vantage6.common.contexts import NAME, Context, Kind, Scope, check_name, find, folders
 from vantage6.common.errors import InvalidArgument
+from vantage6.common.monitoring import ADDRESS
+from vantage6.common.monitoring import VARIABLE as MONITORING_VARIABLE
 from vantage6.common.settings import APPLICATION, ConfigError, validate
 from vantage6.node.runtimes.hardening import Hardening
 
@@ -65,6 +68,8 @@ class PolicySection(_Section):
     """Patterns of the methods that may be called, anchored; an input whose method cannot be read is refused then."""
     min_participants: int | None = Field(default=None, ge=1)
     """Least number of organizations in a task that reads a database here."""
+    vouched_facts: bool = False
+    """Refuse tasks whose number of participants, image and databases are only the server's word."""
     max_output_bytes: int | None = Field(default=None, ge=1)
     """Size of what one run may let out."""
     max_outputs_per_day: int | None = Field(default=None, ge=1)
@@ -164,6 +169,8 @@ class NodeConfig(_Section):
     """What runs may use."""
     directories: Directories = Directories()
     """Where the node keeps things."""
+    monitoring: Annotated[str, StringConstraints(pattern=rf"^$|{ADDRESS}")] = ""
+    """Where metrics and health are shown, such as 127.0.0.1:9102; nowhere unless given, or in VANTAGE6_MONITORING."""
     trust: Literal["first_use", "pinned"] = "first_use"
     """`first_use` pins an organization's key when it is first seen; `pinned` takes known keys only."""
     share_logs: bool = False
@@ -262,7 +269,8 @@ def load_context(context: Context) -> NodeConfig:
     standard = context.folders(name)
     data = places.data or standard.data
     settled = Directories(task=places.task or data / "tasks", log=places.log or standard.log, data=data)
-    settled_config = config.model_copy(update={"name": name, "directories": settled})
+    monitoring = config.monitoring or os.environ.get(MONITORING_VARIABLE, "")
+    settled_config = config.model_copy(update={"name": name, "directories": settled, "monitoring": monitoring})
     # With a file of one's own, the name in it is enough; those in the folders may share a name with the other scope.
     settled_config.tell_apart(name if context.by_file else f"{name}-{context.scope}")
     return settled_config

@@ -57,8 +57,9 @@ class Gate:
         self.policy.check(run)
         self._check_count(run)
 
-    async def opened(self, run: Assignment, path: Path) -> None:
-        """The input lies opened in a file: which method it asks for, and whether that is allowed."""
+    async def opened(self, run: Assignment, path: Path, vouched: bool | None) -> None:
+        """The input lies opened in a file: is it for this task, which method does it ask for, and may that run?"""
+        self.policy.check_vouched(vouched)
         method = await asyncio.to_thread(_method_of, path)
         self._methods[_key(run)] = method or ""
         self.policy.check_method(method)

@@ -14,7 +14,7 @@ from vantage6.api.v1.content_pb2 import Content
 from vantage6.api.v1.delivery_pb2 import Report
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.errors import Vantage6Error
-from vantage6.node import states
+from vantage6.node import metrics, states
 from vantage6.node.journal import Journal, Key, Pending
 from vantage6.node.link import Link
 from vantage6.node.payloads import File, Payloads
@@ -36,6 +36,7 @@ class Outbox:
 
     async def put(self, report: Report) -> None:
         """Sends a report, now or when the server can be reached."""
+        metrics.stored(len(report.output.inline))
         await self._journal.add_report(report)
         self._link.reports_wait()
 

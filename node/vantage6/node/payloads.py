@@ -23,6 +23,7 @@ from vantage6.api.v1.payload_pb2 import (
 from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
 from vantage6.common.chunks import CHUNK, sha256, sha256_of
 from vantage6.common.errors import DataLoss, FailedPrecondition, OutOfRange, from_rpc_error
+from vantage6.node import metrics
 from vantage6.node.incoming import Incoming
 from vantage6.node.retry import PASSING, Backoff, pause, reached
 from vantage6.node.session import Session
@@ -89,6 +90,7 @@ class Payloads:
     async def fetch(self, content: Content, into: Incoming, token: str = "") -> None:
         """Passes on the bytes of a content, wherever they are, from the stream to the file."""
         if content.WhichOneof("place") != "payload_id":
+            metrics.fetched(len(content.inline))
             await _aside(into.write, content.inline)
             await _aside(into.finish)
             return
@@ -117,6 +119,7 @@ class Payloads:
         call = self._stub.ReadPayload(request, metadata=bearer(token))
         try:
             async for body in call:
+                metrics.fetched(len(body.data))
                 await _aside(into.write, body.data)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
@@ -167,6 +170,7 @@ class Payloads:
             first = {"id": payload.id, "offset": float(offset)}
             pieces = source.pieces(offset)
             while piece := await _aside(next, pieces, b""):
+                metrics.stored(len(piece))
                 yield WritePayloadRequest(content=HttpBody(content_type=TYPE, data=piece), **first)  # type: ignore[arg-type]
                 first = {}
 

@@ -42,6 +42,18 @@ class Policy:
             if allowed is not None and label not in allowed:
                 raise Refused("DATABASE_NOT_ALLOWED", f"the site's policy does not open database {label!r}")
 
+    def check_vouched(self, vouched: bool | None) -> None:
+        """Called with whether the initiator's own facts of the task are the server's; None where it gave none."""
+        if vouched is False:
+            raise Refused(
+                "TASK_CHANGED",
+                "the number of participants, the image or the databases are not those that the task was created with",
+            )
+        if vouched is None and self._section.vouched_facts:
+            raise Refused(
+                "NOT_VOUCHED", "this site runs only tasks whose creator vouches for their facts; use a current client"
+            )
+
     def check_method(self, method: str | None) -> None:
         """Called with what the opened input asks for; None where that cannot be told."""
         if self._methods is None:

@@ -12,7 +12,7 @@ from vantage6.api.v1.delivery_pb2 import Assignment, Cancel, Held, Report, Repor
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.faults import point
 from vantage6.common.keys import PublicKey
-from vantage6.node import states
+from vantage6.node import metrics, states
 from vantage6.node.fairness import FairSlots
 from vantage6.node.journal import Entry, Key
 from vantage6.node.retry import Backoff
@@ -39,6 +39,7 @@ class Runs:
         self._to_stop: dict[Key, str] = {}
         self._slots = FairSlots(site.config.limits)
         self.closing = False
+        metrics.runs(lambda: len(self._workers))
 
     async def held(self) -> Iterable[Held]:
         entries = await self._site.journal.entries()
@@ -89,12 +90,14 @@ class Runs:
         await self._site.journal.add(assignment, token, taken)
         point("node.assigned.after_journal")
         self._epochs[result_id] = epoch
+        metrics.begun((result_id, epoch))
         self._site.link.reports_wait()
         self._spawn(Entry(assignment, states.ASSIGNED, token, None))
 
     async def accepted(self, accepted: ReportAccepted) -> None:
         key = (accepted.result_id, accepted.epoch)
         if accepted.state in states.FINAL:
+            metrics.accepted(key)
             point("node.accepted.before_journal")
         if await self._site.journal.accepted(key, accepted.state):
             point("node.accepted.after_journal")

@@ -12,6 +12,7 @@ from vantage6.api.v1.delivery_pb2 import Assignment, Welcome
 from vantage6.common.chunks import CHUNK
 from vantage6.common.envelope import Binding, Opener, Purpose, Senders, seal, seal_file
 from vantage6.common.errors import KeyMissing
+from vantage6.common.facts import TaskFacts
 from vantage6.common.keyring import KeyRing
 from vantage6.common.keys import PublicKey
 from vantage6.common.trust import KnownOrganizations
@@ -53,6 +54,15 @@ class Sealer:
         if not pem:
             raise KeyMissing(f"organization {name!r} has no public key at the server", organization_id=organization_id)
         return self._known.trusted(organization_id, name, PublicKey.from_pem(pem))
+
+    def vouched(self, run: Assignment) -> bool | None:
+        """Whether the initiator vouches for what the server says of the task; None: it vouches for nothing.
+
+        It counts once the input has opened, which is signed for the key that is looked at here.
+        """
+        if not self.encrypted:
+            return None
+        return TaskFacts(run.participants, run.image, tuple(run.databases)).agree(run.task_key)
 
     def incoming_input(self, run: Assignment, target: BinaryIO, limit: int) -> Incoming:
         """Takes the serialized input of a run, signed by its initiator, into a file."""

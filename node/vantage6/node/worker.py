@@ -18,12 +18,13 @@ import structlog
 from vantage6.api.v1.content_pb2 import Content
 from vantage6.api.v1.delivery_pb2 import NodeMessage, Progress, Report
 from vantage6.api.v1.event_pb2 import ProgressKind
+from vantage6.api.v1.result_pb2 import ResultState
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.envelope import Purpose
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.faults import point
+from vantage6.node import metrics, states
 from vantage6.node import outcome as outcomes
-from vantage6.node import states
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
 from vantage6.node.disk import watch
@@ -122,6 +123,7 @@ class Worker:
                 raise
             outcome = Outcome(states.CANCELLED, self._stopped, "the run was cancelled")
         self._settled = True
+        metrics.ended(self._entry.key, ResultState.Name(outcome.state), outcome.reason)
         await self._site.gate.ended(self._run, outcome.state, outcome.reason, outcome.message)
         if self._stopped != LEASE_LOST:
             await self._deliver(outcome)
@@ -148,7 +150,7 @@ class Worker:
         await site.gate.asked(run)
         databases = site.databases.select(run.databases)
         data = await self._input()
-        await site.gate.opened(run, data)
+        await site.gate.opened(run, data, self._sealer.vouched(run))
         await self._report(states.PULLING)
         # Before a slot is taken: who waits for a registry keeps nobody from working.
         digest = await site.runtime.pull(run.image, self._pulled())

@@ -30,6 +30,7 @@ TEMPORARY = "/mnt/tmp"
 DATABASES = "/mnt/databases"
 SOCKET_FOLDER = "/run/vantage6"
 SOCKET = "proxy.sock"
+WEB_SOCKET = "http.sock"
 SOCKET_PATH_LIMIT = 107  # Of the kernel, for the address of a Unix socket.
 
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -265,6 +266,7 @@ def _environment(shown: list[_Shown]) -> dict[str, str]:
         "TOKEN_FILE": TOKEN,
         "TEMPORARY_FOLDER": TEMPORARY,
         "PROXY_ADDRESS": f"unix:{SOCKET_FOLDER}/{SOCKET}",
+        "PROXY_HTTP_ADDRESS": f"unix:{SOCKET_FOLDER}/{WEB_SOCKET}",
     }
     for database in shown:
         environment |= _variables(f"{database.label.upper().replace('-', '_')}_", database)

@@ -2,6 +2,7 @@
 
 PROBE = r"""
 import json, os, socket, time
+from concurrent.futures import ThreadPoolExecutor
 def tcp(address, port):
     for attempt in range(8):  # An IPv6 address is usable only some time after the network's start.
         try:
@@ -49,12 +50,14 @@ def gateway(port):
                 except OSError:
                     pass
     return False
-answer = {}
-for name, call in json.loads(CALLS).items():
+def attempt(call):
     try:
-        answer[name] = bool(globals()[call[0]](*call[1:]))
+        return bool(globals()[call[0]](*call[1:]))
     except OSError:
-        answer[name] = False
+        return False
+calls = json.loads(CALLS)
+with ThreadPoolExecutor(8) as pool:
+    answer = dict(zip(calls, pool.map(attempt, calls.values())))
 out = os.environ.get("OUTPUT_FILE")
 print(json.dumps(answer), file=open(out, "w") if out else None)
 """

@@ -47,7 +47,8 @@ async def test_the_algorithms_contract(kit: Kit) -> None:
         read = lambda name: open(e[name]).read()
         names = ["INPUT_FILE", "TOKEN_FILE", "DATABASE_URI", "DEFAULT_DATABASE_URI"]
         seen = {name: read(name) for name in names}
-        seen |= {"sql": e["SQL_DATABASE_URI"], "proxy": e["PROXY_ADDRESS"], "temporary": e["TEMPORARY_FOLDER"]}
+        seen |= {"sql": e["SQL_DATABASE_URI"], "proxy": e["PROXY_ADDRESS"], "web": e["PROXY_HTTP_ADDRESS"]}
+        seen |= {"temporary": e["TEMPORARY_FOLDER"]}
         seen["uid"] = [os.getuid(), os.getgid()]
         with open(e["OUTPUT_FILE"], "w") as stream:
             json.dump(seen, stream)
@@ -56,7 +57,8 @@ async def test_the_algorithms_contract(kit: Kit) -> None:
     )
     assert seen == {
         "INPUT_FILE": "json.{}", "TOKEN_FILE": "the-token", "DATABASE_URI": "a\n1\n", "DEFAULT_DATABASE_URI": "a\n1\n",
-        "sql": "postgresql://x/y", "proxy": "unix:/run/vantage6/proxy.sock", "temporary": "/mnt/tmp",
+        "sql": "postgresql://x/y", "proxy": "unix:/run/vantage6/proxy.sock", "web": "unix:/run/vantage6/http.sock",
+        "temporary": "/mnt/tmp",
         "uid": [65534, 65534],
     }  # fmt: skip
 

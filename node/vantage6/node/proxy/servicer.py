@@ -11,6 +11,8 @@ from typing import cast
 from vantage6.api.v1.algorithm_pb2 import (
     CancelSubtaskRequest,
     CancelSubtaskResponse,
+    CheckCardRequest,
+    CheckCardResponse,
     CreateSubtaskRequest,
     GetRunRequest,
     ListParticipantsRequest,
@@ -29,8 +31,9 @@ from vantage6.api.v1.algorithm_pb2 import (
 from vantage6.api.v1.algorithm_pb2_grpc import AlgorithmServiceServicer
 from vantage6.api.v1.delivery_pb2 import LogLines, NodeMessage, Progress
 from vantage6.api.v1.event_pb2 import ProgressKind
+from vantage6.common.card import read_card, sign_card
 from vantage6.common.envelope import Purpose
-from vantage6.common.errors import Unavailable
+from vantage6.common.errors import FailedPrecondition, InvalidArgument, Unavailable
 from vantage6.node.proxy.directory import Directory
 from vantage6.node.proxy.guard import Context, answering, streaming
 from vantage6.node.proxy.output import Output
@@ -60,7 +63,7 @@ class Servicer(AlgorithmServiceServicer):
     @answering
     async def GetRun(self, request: GetRunRequest, context: Context) -> Run:
         a, sealer = self._run.assignment, self._run.sealer
-        return Run(
+        card = Run(
             result_id=a.result_id,
             task_id=a.task_id,
             run_id=a.run_id,
@@ -73,7 +76,23 @@ class Servicer(AlgorithmServiceServicer):
             databases=a.databases,
             participants=a.participants,
             deadline=a.deadline if a.HasField("deadline") else None,
+            vouched=bool(sealer.vouched(a)),
         )
+        if sealer.encrypted:
+            card.signed = sign_card(card, sealer.keys.current)
+        return card
+
+    @answering
+    async def CheckCard(self, request: CheckCardRequest, context: Context) -> CheckCardResponse:
+        run, sealer = self._run.assignment, self._run.sealer
+        if not sealer.encrypted:
+            raise FailedPrecondition("the collaboration is not encrypted, so nobody has a key to sign cards with")
+        member = (await self._directory.find([request.organization_id]))[request.organization_id]
+        by = await asyncio.to_thread(sealer.sender, member.id, member.name, member.public_key)
+        card = read_card(request.card, by, member.id)
+        if (card.collaboration_id, card.run_id) != (run.collaboration_id, run.run_id):
+            raise InvalidArgument("card: it is that of another collaboration or another run_id", field="card")
+        return CheckCardResponse(run=card)
 
     @streaming
     async def ListParticipants(self, request: ListParticipantsRequest, context: Context) -> AsyncIterator[Participant]:

@@ -20,6 +20,7 @@ from vantage6.api.v1.task_pb2 import (
 from vantage6.api.v1.task_pb2_grpc import TaskServiceStub
 from vantage6.common.chunks import INLINE_LIMIT, sha256
 from vantage6.common.errors import AlreadyExists, InvalidArgument, NotFound, from_rpc_error
+from vantage6.common.facts import TaskFacts
 from vantage6.common.keys import PublicKey
 from vantage6.node.payloads import Memory
 from vantage6.node.proxy.directory import Directory
@@ -43,7 +44,7 @@ class Subtasks:
     async def create(self, request: CreateSubtaskRequest) -> Subtask:
         """Creates a subtask; one with the same key and content exists once, however often it is asked for."""
         inputs = _inputs(request)
-        key = request.key or uuid.uuid4().hex
+        key = request.key or self._facts(request, inputs).new_key()
         if len(key) > KEY_LENGTH:
             raise InvalidArgument(f"key: at most {KEY_LENGTH} characters", field="key")
         digest = sha256(request.SerializeToString(deterministic=True))
@@ -101,6 +102,10 @@ class Subtasks:
             Memory(data), collaboration_id=run.collaboration_id, key=uuid.uuid4().hex, token=run.container_token
         )
         return TaskOrganization(id=id_, input_payload_id=payload_id)
+
+    def _facts(self, request: CreateSubtaskRequest, inputs: dict[int, bytes]) -> TaskFacts:
+        run = self._run.assignment
+        return TaskFacts(len(inputs), run.image, tuple(request.databases or run.databases))
 
     def _task_request(
         self, request: CreateSubtaskRequest, organizations: list[TaskOrganization], key: str

@@ -36,7 +36,7 @@ from vantage6.node.runtimes.docker_logs import follow
 from vantage6.node.runtimes.docker_paths import HostPaths
 from vantage6.node.runtimes.hardening import Hardening
 from vantage6.node.runtimes.isolation import NONE, hardening
-from vantage6.node.runtimes.private_network import PROXY_PORT, PrivateNetwork, relay_name, remove_relay
+from vantage6.node.runtimes.private_network import PROXY_PORT, WEB_PORT, PrivateNetwork, relay_name, remove_relay
 from vantage6.node.runtimes.pulls import STALL_SECONDS, Pulls
 from vantage6.node.runtimes.registries import Credentials, Registries
 from vantage6.node.runtimes.registry import text_option
@@ -232,7 +232,7 @@ class DockerRuntime:
             return self._started(client, spec, name)
         except NotFound:
             pass  # The usual case: it is the first start with this key.
-        relay = self._private.start_relay(client, spec, name, self._paths.on_host)
+        relay = self._private.start_relay(client, spec, name, self._paths)
         try:
             return self._create(client, spec, name, f"container:{relay}")
         except BaseException:
@@ -247,6 +247,7 @@ class DockerRuntime:
         environment, hostname = dict(spec.environment), "algorithm" if network == NONE else None
         if network != NONE:
             environment["PROXY_ADDRESS"] = f"127.0.0.1:{PROXY_PORT}"
+            environment["PROXY_HTTP_ADDRESS"] = f"127.0.0.1:{WEB_PORT}"
         config = client.api.create_host_config(**hardening(spec, self._paths.on_host, self._hardness, network))
         try:
             image, command = pinned(client, spec.image, spec.digest), spec.command

@@ -23,10 +23,14 @@ _IN_CONTAINER = Path("/.dockerenv")
 
 
 class HostPaths:
-    """Turns paths of this process into paths of the engine's machine; `mounts` is None when they are the same."""
+    """Turns paths of this process into paths of the engine's machine; `mounts` is None when they are the same.
 
-    def __init__(self, mounts: Mapping[Path, Path] | None) -> None:
+    `container` is the id of the container that this process is in, empty where it is in none of this engine.
+    """
+
+    def __init__(self, mounts: Mapping[Path, Path] | None, container: str = "") -> None:
         self._mounts = mounts
+        self.container = container
 
     @classmethod
     def find(cls, client: DockerClient) -> HostPaths:
@@ -37,12 +41,13 @@ class HostPaths:
             own = client.containers.get(socket.gethostname())
         except NotFound:
             return cls(None)  # A container of another engine: the folders must have the same names in both.
-        return cls.from_mounts(own.attrs["Mounts"])
+        return cls.from_mounts(own.attrs["Mounts"], str(own.id))
 
     @classmethod
-    def from_mounts(cls, mounts: Sequence[Mapping[str, str]]) -> HostPaths:
+    def from_mounts(cls, mounts: Sequence[Mapping[str, str]], container: str = "") -> HostPaths:
         """From the engine's description of a container's mounts."""
-        return cls({Path(mount["Destination"]): Path(mount["Source"]) for mount in mounts if mount.get("Source")})
+        sources = {Path(mount["Destination"]): Path(mount["Source"]) for mount in mounts if mount.get("Source")}
+        return cls(sources, container)
 
     def on_host(self, path: Path) -> Path:
         """The same file by its name on the engine's machine."""

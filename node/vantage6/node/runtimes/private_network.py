@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from vantage6.node.runtimes.base import RunSpec
+    from vantage6.node.runtimes.docker_paths import HostPaths
 
 log = logging.getLogger(__name__)
 
 PROXY_PORT = 50051
+WEB_PORT = 50052
 RELAY_USER = f"{NOBODY - 1}:{NOBODY - 1}"  # Not the run's: they share a network, and nothing else.
 SOCKETS = "/run/vantage6"
 NO_RESOLVER = "0.0.0.0"  # noqa: S104 - an address where nobody answers
@@ -55,8 +57,12 @@ class PrivateNetwork:
         self._labels = labels
         self._subnet = subnet
 
-    def ensure(self, client: DockerClient) -> None:
-        """Makes the network, or makes sure of the one that is there: somebody else may have made it, open."""
+    def ensure(self, client: DockerClient, node: str = "") -> None:
+        """Makes the network, or makes sure of the one that is there: somebody else may have made it, open.
+
+        `node` is the node's own container, if it is in one: it sits on this network too, beside the one on which it
+        reaches the server (M55). Nobody there can talk to it.
+        """
         try:
             facts = client.api.inspect_network(self.name)
         except NotFound:
@@ -65,7 +71,7 @@ class PrivateNetwork:
                 self.name, driver="bridge", internal=True, options=dict(OPTIONS), check_duplicate=True,
                 ipam=IPAMConfig(pool_configs=pools) if pools else None, labels=dict(self._labels("network")),
             )  # fmt: skip
-            return
+            facts = client.api.inspect_network(self.name)
         is_options = facts.get("Options") or {}
         closed = facts.get("Internal") and all(is_options.get(key) == value for key, value in OPTIONS.items())
         if not closed or facts.get("EnableIPv6"):
@@ -73,19 +79,25 @@ class PrivateNetwork:
                 f"network {self.name} exists and is not closed as this node needs it; "
                 f"remove it (docker network rm {self.name}), the node makes it anew"
             )
+        if node and node not in (facts.get("Containers") or {}):
+            try:
+                client.api.connect_container_to_network(node, self.name)
+            except APIError as error:
+                if "already exists" not in str(error.explanation):  # Another run's start was quicker.
+                    raise
 
-    def start_relay(self, client: DockerClient, spec: RunSpec, name: str, on_host: Callable[[Path], Path]) -> str:
+    def start_relay(self, client: DockerClient, spec: RunSpec, name: str, paths: HostPaths) -> str:
         """Starts the run's relay and gives its id when it listens."""
-        self.ensure(client)
+        self.ensure(client, paths.container)
         remove_relay(client, name)  # Of a start that was cut short; its run was never begun.
-        ways = [("127.0.0.1", PROXY_PORT, f"{SOCKETS}/proxy.sock")]
+        ways = [("127.0.0.1", PROXY_PORT, f"{SOCKETS}/proxy.sock"), ("127.0.0.1", WEB_PORT, f"{SOCKETS}/http.sock")]
         ways += [(each.address, each.port, each.socket) for each in spec.forwards]
         try:
             made = client.api.create_container(
                 self._image, [inspect.getsource(relay), relay_arguments(ways)], name=relay_name(name),
                 user=RELAY_USER, entrypoint=["python3", "-I", "-c"], hostname="algorithm",
                 labels={**self._labels("relay"), "vantage6-relay-of": name}, healthcheck={"test": ["NONE"]},
-                host_config=client.api.create_host_config(**self._restrictions(spec, on_host)),
+                host_config=client.api.create_host_config(**self._restrictions(spec, paths.on_host)),
             )  # fmt: skip
         except NotFound as error:
             raise RunRefused(
