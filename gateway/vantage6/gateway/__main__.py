@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from vantage6.common.errors import Vantage6Error
+from vantage6.common.monitoring import Watched, monitored
 from vantage6.gateway.config import GatewayConfig, load
 from vantage6.gateway.render import render
 from vantage6.gateway.run import Gateway
@@ -43,7 +44,10 @@ async def _serve(config: GatewayConfig) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Gateway(config) as gateway:
+    async with (
+        Gateway(config) as gateway,
+        monitored(config.monitoring, Watched(gateway.metrics, gateway.why_not_ready)),
+    ):
         click.echo(f"gateway ready on {gateway.url}", err=True)
         ended = asyncio.create_task(gateway.wait())
         asked = asyncio.create_task(stop.wait())

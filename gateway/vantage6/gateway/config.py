@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vantage6.common.errors import InvalidArgument
+from vantage6.common.monitoring import ADDRESS, VARIABLE
 
 MIB = 1024 * 1024
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):\d{1,5}$")]
@@ -53,11 +55,21 @@ class GatewayConfig(BaseModel):
     max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * MIB
     """Of one resource in a REST answer; lists and payload content are streamed and not limited."""
     max_header_kib: Annotated[int, Field(ge=4, le=8192)] = 32
+    header_seconds: Annotated[int, Field(ge=1)] = 10
+    """How long a request's headers may take, and a TLS handshake."""
+    requests_per_second: Annotated[int, Field(ge=0, le=1_000_000)] = 200
+    """From one address (of IPv6: one /64), REST and gRPC together; 0 for any number. Nodes' streams do not count."""
+    request_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    """So many at once from an address that was silent before."""
     max_connections: Annotated[int, Field(ge=1)] = 50_000
     max_streams_per_connection: Annotated[int, Field(ge=1, le=2**31 - 1)] = 2_000
     rest_idle_seconds: Annotated[int, Field(ge=1)] = 300
     """A REST call without a byte for so long ends; gRPC streams and events may be silent for ever."""
+    rest_seconds: Annotated[int, Field(ge=1)] = 3600
+    """A REST call ends after so long, however it goes on; payload content and events do not."""
 
+    monitoring: Annotated[str, Field(pattern=rf"^$|{ADDRESS}")] = ""
+    """Where metrics and health are shown, such as 127.0.0.1:9100; nowhere unless given, or in VANTAGE6_MONITORING."""
     access_log: Literal["stdout", "none"] | Path = "stdout"
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -86,6 +98,7 @@ def load(path: Path) -> GatewayConfig:
 
 def _anchored(config: GatewayConfig, folder: Path) -> GatewayConfig:
     changes: dict[str, object] = {"descriptors": folder / config.descriptors}
+    changes["monitoring"] = config.monitoring or os.environ.get(VARIABLE, "")
     if config.tls:
         changes["tls"] = Tls(certificate=folder / config.tls.certificate, key=folder / config.tls.key)
     if isinstance(config.access_log, Path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from vantage6.gateway.limits import TOO_MANY
+
 Json = dict[str, Any]
 
 # HTTP status → gRPC code and reason, the inverse of what the transcoder does with the server's errors.
@@ -23,15 +25,22 @@ _MEANING: Final = {
     503: (14, "UNAVAILABLE"),
     504: (4, "DEADLINE_EXCEEDED"),
 }
+# Where the filter's own words are a name, not a sentence.
+_WORDS: Final = {429: (TOO_MANY,)}
 
 
 def local_reply_config() -> Json:
     """Native gRPC callers keep the plain text, which goes into `grpc-message`; everybody else gets JSON."""
+    limited = _status(429)
     return {
         "mappers": [
+            {
+                "filter": _both(_native_grpc(), limited),
+                "body_format_override": {"text_format_source": _inline(TOO_MANY)},
+            },
             {"filter": _native_grpc(), "body_format_override": {"text_format_source": _inline("%LOCAL_REPLY_BODY%")}},
             *(
-                {"filter": _status(status), "body_format_override": _format(code, reason)}
+                {"filter": _status(status), "body_format_override": _format(code, reason, *_WORDS.get(status, ()))}
                 for status, (code, reason) in _MEANING.items()
             ),
         ],
@@ -39,11 +48,15 @@ def local_reply_config() -> Json:
     }
 
 
+def _both(*filters: Json) -> Json:
+    return {"and_filter": {"filters": list(filters)}}
+
+
 def _native_grpc() -> Json:
     # The transcoder turns a REST request into one of type application/grpc, and then leaves its path in this header.
     kind = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     transcoded = {"name": "x-envoy-original-path", "present_match": True, "invert_match": True}
-    return {"and_filter": {"filters": [{"header_filter": {"header": kind}}, {"header_filter": {"header": transcoded}}]}}
+    return _both({"header_filter": {"header": kind}}, {"header_filter": {"header": transcoded}})
 
 
 def _status(status: int) -> Json:
@@ -51,13 +64,13 @@ def _status(status: int) -> Json:
     return {"status_code_filter": {"comparison": comparison}}
 
 
-def _format(code: int, reason: str) -> Json:
+def _format(code: int, reason: str, text: str = "%LOCAL_REPLY_BODY%") -> Json:
     detail = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "vantage6"}
     return {
         "json_format": {
             "code": code,
-            "message": "%LOCAL_REPLY_BODY%",
-            "msg": "%LOCAL_REPLY_BODY%",
+            "message": text,
+            "msg": text,
             "details": [detail],
         },
         "content_type": "application/json",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vantage6.gateway import routes
 from vantage6.gateway.config import MIB, GatewayConfig, Tls, split_address
 from vantage6.gateway.contract import Binding, bindings, services
+from vantage6.gateway.limits import RATE_LIMIT, overload, rate_limit
 from vantage6.gateway.local_replies import local_reply_config
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def render(config: GatewayConfig, *, admin_socket: Path | None = None) -> Json:
     rendered: Json = {
         "node": {"id": "gateway", "cluster": "vantage6"},
         "static_resources": {"listeners": [_listener(config, found)], "clusters": [_cluster(config)]},
-        "overload_manager": _overload(config),
+        "overload_manager": overload(config),
     }
     if admin_socket:
         # A socket that only this user can open; never a port.
@@ -50,7 +51,7 @@ def _listener(config: GatewayConfig, found: list[Binding]) -> Json:
     chain["filters"][0]["typed_config"] |= _connection_manager(config, found)
     if config.tls:
         chain["transport_socket"] = _transport_socket(config.tls)
-        chain["transport_socket_connect_timeout"] = "10s"
+        chain["transport_socket_connect_timeout"] = f"{config.header_seconds}s"
     return {
         "name": "door",
         "address": _socket_address(config.listen),
@@ -97,7 +98,7 @@ def _connection_manager(config: GatewayConfig, found: list[Binding]) -> Json:
             "headers_with_underscores_action": "REJECT_REQUEST",
         },
         "http2_protocol_options": _HTTP2 | {"max_concurrent_streams": config.max_streams_per_connection},
-        "request_headers_timeout": "10s",
+        "request_headers_timeout": f"{config.header_seconds}s",
         # The routes set their own; this is for requests that match none.
         "stream_idle_timeout": f"{config.rest_idle_seconds}s",
         "early_header_mutation_extensions": [_remove_what_only_we_may_say()],
@@ -129,11 +130,14 @@ def _filters(config: GatewayConfig, found: list[Binding]) -> list[Json]:
     }
     transcoder = _typed("transcoder", f"{_HTTP}.grpc_json_transcoder.v3.GrpcJsonTranscoder")
     transcoder["typed_config"] |= _transcoder(config, found)
+    rate = _typed(RATE_LIMIT, f"{_HTTP}.local_ratelimit.v3.LocalRateLimit", disabled=True)
+    rate["typed_config"] |= rate_limit(config)
     router = _typed("router", f"{_HTTP}.router.v3.Router")
     router["typed_config"]["suppress_envoy_headers"] = True
     return [
         headers,
         _typed(routes.CORS, f"{_HTTP}.cors.v3.Cors"),
+        *([rate] if config.requests_per_second else []),
         limit,
         _typed("grpc web", f"{_HTTP}.grpc_web.v3.GrpcWeb"),
         lua,
@@ -256,15 +260,6 @@ def _health() -> Json:
         },
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
     }
-
-
-def _overload(config: GatewayConfig) -> Json:
-    monitor = _typed(
-        "envoy.resource_monitors.global_downstream_max_connections",
-        "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-    )
-    monitor["typed_config"]["max_active_downstream_connections"] = config.max_connections
-    return {"resource_monitors": [monitor]}
 
 
 def _socket_address(address: str) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vantage6.gateway.contract import PACKAGE, Binding
+from vantage6.gateway.limits import RATE_LIMIT
 
 if TYPE_CHECKING:
     from vantage6.gateway.config import GatewayConfig
@@ -35,7 +36,9 @@ def route_config(config: GatewayConfig, bindings: list[Binding]) -> Json:
         *(_rest({"path": path, "headers": [_POST]}, config, created=True) for path in creating),
         _page(_rest({"path": "/api/docs"}, config)),
         _rest({"path_separated_prefix": "/api"}, config),
-        *(_grpc(prefix, config) for prefix in (f"/{PACKAGE}.", "/grpc.health.v1.")),
+        # Thousands of nodes may come back at once, behind one address perhaps; their streams do not count.
+        _grpc({"path": f"/{PACKAGE}.DeliveryService/Connect"}, config),
+        *(_grpc({"prefix": prefix}, config, counted=True) for prefix in (f"/{PACKAGE}.", "/grpc.health.v1.")),
         _nothing_here(),
     ]
     return {
@@ -67,11 +70,14 @@ def _rest(
     if limited:
         buffer = {"@type": f"{_TYPES}.buffer.v3.BufferPerRoute", "buffer": {"max_request_bytes": config.max_body_bytes}}
         filters[BODY_LIMIT] = buffer
+    if config.requests_per_second:
+        filters[RATE_LIMIT] = _enabled()
     if config.cors_origins:
         filters[CORS] = _cors(config)
+    ends = {} if endless else {"max_stream_duration": {"max_stream_duration": f"{config.rest_seconds}s"}}
     route: Json = {
         "match": match,
-        "route": {"cluster": SERVER, "timeout": "0s", "idle_timeout": idle, "retry_policy": _retries()},
+        "route": {"cluster": SERVER, "timeout": "0s", "idle_timeout": idle, "retry_policy": _retries()} | ends,
         "request_headers_to_add": [_overwrite(DOOR, "rest")],
         "typed_per_filter_config": filters,
     }
@@ -93,13 +99,16 @@ def _page(route: Json) -> Json:
     return route
 
 
-def _grpc(prefix: str, config: GatewayConfig) -> Json:
+def _grpc(match: Json, config: GatewayConfig, *, counted: bool = False) -> Json:
     """gRPC and grpc-web; anything else at these paths is refused by the transcoder, which knows no such path."""
+    filters: Json = {CORS: _cors(config)} if config.cors_origins else {}
+    if counted and config.requests_per_second:
+        filters[RATE_LIMIT] = _enabled()
     return {
-        "match": {"prefix": prefix},
+        "match": match,
         # No time-outs: a node's stream and a watch live for ever. HTTP/2 pings find the dead ones.
         "route": {"cluster": SERVER, "timeout": "0s", "idle_timeout": "0s", "retry_policy": _retries()},
-        "typed_per_filter_config": {CORS: _cors(config)} if config.cors_origins else {},
+        "typed_per_filter_config": filters,
     }
 
 

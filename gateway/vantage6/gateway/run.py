@@ -95,6 +95,20 @@ class Gateway:
             await self.stop()
             raise
 
+    async def metrics(self) -> bytes:
+        """Envoy's own, as Prometheus reads them."""
+        return await self._ask("GET", "/stats/prometheus")
+
+    async def why_not_ready(self) -> str:
+        """Empty when calls are served and a server behind it can be reached."""
+        if self.process.returncode is not None:
+            return "Envoy has ended"
+        clusters = json.loads(await self._ask("GET", "/clusters?format=json"))["cluster_statuses"]
+        hosts = [host for cluster in clusters for host in cluster.get("host_statuses", ())]
+        if any(not host.get("health_status", {}).get("failed_active_health_check") for host in hosts):
+            return ""
+        return "no server can be reached"
+
     async def wait(self) -> int:
         """Returns Envoy's exit code, once it has ended."""
         return await self.process.wait()
