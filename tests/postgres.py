@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -80,9 +80,13 @@ class Postgres:
         raise PostgresMissingError(f"it does not start: {''.join(said)[-500:]}")
 
     def kill(self) -> None:
-        """Without a chance to tidy up; its workers end when they notice."""
+        """Without a chance to tidy up, for it and for all that it has forked, each of which has a group of its own."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        workers = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        self._process.kill()
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(int(worker), signal.SIGKILL)
         self._ended()
 
     def stop(self) -> None:

@@ -63,7 +63,7 @@ async def test_pages(hospitals: Hospitals) -> None:
     assert '<?page=1&per_page=2>; rel="prev"' in str(metadata["link"])
     assert 'rel="next"' not in str(metadata["link"])
     bad: dict[str, Any]
-    for bad in ({"page": 0}, {"per_page": 0}, {"per_page": 1001}, {"sort": "name"}):
+    for bad in ({"page": 0}, {"per_page": 0}, {"per_page": 1001}, {"sort": "colour"}):
         wrong = organization_pb2.ListOrganizationsRequest(**bad)
         error = await refused(
             everything(hospitals.live.stubs.organizations.ListOrganizations(wrong, metadata=hospitals.root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import signal
 from collections.abc import Callable, Coroutine, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import grpc
 import structlog
+from grpc_health.v1 import health_pb2_grpc
 
 from vantage6.api.v1 import (
     delivery_pb2_grpc,
@@ -19,8 +21,10 @@ from vantage6.api.v1 import (
     result_pb2_grpc,
     task_pb2_grpc,
 )
+from vantage6.common.background import AddressTaken
 from vantage6.common.channel import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE
-from vantage6.common.errors import FailedPrecondition
+from vantage6.common.monitoring import Watched, monitored
+from vantage6.server import metrics
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.audit import AuditLog
@@ -45,6 +49,7 @@ from vantage6.server.interceptors.telemetry import telemetry
 from vantage6.server.mail import SmtpMailer
 from vantage6.server.rpc.delivery import DeliveryServicer
 from vantage6.server.rpc.events import EventServicer
+from vantage6.server.rpc.health import Health, HealthServicer
 from vantage6.server.rpc.payloads import PayloadServicer
 from vantage6.server.rpc.register import Parts, register
 from vantage6.server.rpc.results import ResultServicer
@@ -74,20 +79,17 @@ OPTIONS = (
 GRACE_SECONDS = 5.0
 
 
-class AddressTaken(FailedPrecondition):
-    """The port is another program's."""
-
-
 class Server:
     """A running server: `async with Server(config) as server: await server.run()`.
 
-    `port` is the one it listens on (the configuration may say 0: any).
+    `port` is the one it listens on (the configuration may say 0: any), `monitoring_port` the one for Prometheus.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.port = 0
+        self.port = self.monitoring_port = 0
+        self._stack = contextlib.AsyncExitStack()
         self.database = Database(config.database_url)
         self.blobs = Blobs(config.blob_location)
         self.bus: LocalBus | PostgresBus = PostgresBus(self.database) if self.database.shared else LocalBus()
@@ -103,6 +105,7 @@ class Server:
         age = dt.timedelta(hours=config.upload_hours)
         self.housekeeping = Housekeeping(self.database, self.blobs, upload_age=age, retention=config.retention)
         self._background: set[asyncio.Task[None]] = set()
+        self.health = Health({"database": self._ping})
         hooks = Hooks(self._node_leaving, self.dispatcher.cut_off, self._payloads_gone)
         self.audit = AuditLog(self.database)
         self.recovery = _recovery(config, self.database, self.passwords)
@@ -124,6 +127,9 @@ class Server:
         self._start_loop(self.housekeeping.run())
         self._start_loop(self.recovery.run())
         self._server = self._build()
+        metrics.connected(self.dispatcher.connected)
+        watched = Watched.of(metrics.REGISTRY, self.health.why_not, self._count_open)
+        self.monitoring_port = await self._stack.enter_async_context(monitored(self._config.monitoring, watched))
         try:
             self.port = self._server.add_insecure_port(self._config.address)
         except RuntimeError as error:
@@ -138,7 +144,9 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.health.leaving.set()
         await self._server.stop(GRACE_SECONDS)
+        await self._stack.aclose()
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -164,6 +172,7 @@ class Server:
         event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, self.hub), server)
         payloads = PayloadServicer(PayloadDesk(database, self.blobs, self._config.collaboration_quota_bytes))
         payload_pb2_grpc.add_PayloadServiceServicer_to_server(payloads, server)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.health), server)
         return server
 
     def _start_loop(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -175,6 +184,11 @@ class Server:
         async with self.database.read() as store:
             await store.events.last_id()
         return True
+
+    async def _count_open(self) -> None:
+        async with self.database.read() as store:
+            counts = await store.results.open_counts()
+        metrics.queue({state.name: number for state, number in counts.items()})
 
     async def _node_leaving(self, store: Store, node: Node) -> None:
         await fail_of_node(store, self.bus, node.organization_id, node.collaboration_id)

@@ -10,6 +10,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from vantage6.common.contexts import Context, Kind, find
+from vantage6.common.monitoring import ADDRESS
+from vantage6.common.monitoring import VARIABLE as MONITORING_VARIABLE
 from vantage6.common.settings import validate
 from vantage6.server.domain.secrets import Lifetimes
 from vantage6.server.mail import MailConfig
@@ -72,6 +74,8 @@ class ServerConfig(BaseModel):
     """How long tokens are good."""
     # Without it nobody can ask for a new password by mail.
     mail: MailConfig | None = None
+    monitoring: Annotated[str, StringConstraints(pattern=rf"^$|{ADDRESS}")] = ""
+    """Where metrics and health are shown, such as 127.0.0.1:9101; nowhere unless given, or in VANTAGE6_MONITORING."""
     heartbeat_seconds: float = Field(default=5, gt=0, le=60)
     """How often nodes and server tell one another that they are there."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
@@ -112,6 +116,8 @@ def load_context(context: Context) -> ServerConfig:
     changes: dict[str, object] = {}
     if uri := os.environ.get(URI_VARIABLE):
         changes["uri"] = uri
+    if (monitoring := os.environ.get(MONITORING_VARIABLE)) and not config.monitoring:
+        changes["monitoring"] = monitoring
     if not context.by_file and "data_dir" not in config.model_fields_set:
         changes["data_dir"] = context.folders().data
     return _resolved(config.model_copy(update=changes), context.path.resolve().parent)

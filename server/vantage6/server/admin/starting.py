@@ -83,8 +83,6 @@ def _in_foreground(context: Context, config: ServerConfig) -> None:
 
 
 def _code(error: Exception) -> Code:
-    if type(error).__name__ == "AddressTaken":
-        return Code.PORT
     return code_of(error) if isinstance(error, Vantage6Error) else Code.CONFIG
 
 

@@ -10,6 +10,7 @@ import structlog
 from vantage6.api.v1 import delivery_pb2
 from vantage6.common.errors import PermissionDenied
 from vantage6.common.faults import point
+from vantage6.server import metrics
 from vantage6.server.domain.assignments import assignment_messages
 from vantage6.server.domain.bus import Bus, Connected, CutOff, Resync, Signal, Stop, Wake
 from vantage6.server.domain.caller import NodeCaller
@@ -44,6 +45,10 @@ class Dispatcher:
         self._something = asyncio.Event()
         self._idle = asyncio.Event()
         bus.subscribe(self._on_signal)
+
+    def connected(self) -> int:
+        """How many nodes this process holds."""
+        return len(self._links)
 
     def is_online(self, address: Address) -> bool:
         return address in self._links
@@ -218,6 +223,7 @@ class Dispatcher:
             move(store, self._bus, task, result, ResultState.ASSIGNED)
             result.epoch += 1
             result.assigned_at = now()
+            metrics.assigned(task.created_at, result.assigned_at)
             tasks[task.id] = task
         await settle(store, self._bus, tasks.values())
         nodes = {address: link.node for address, link in by_address.items()}
@@ -247,5 +253,6 @@ class Dispatcher:
             if self._links.get(link.address) is link:
                 link.active[result.id] = Run(task, result.epoch)
                 link.send(delivery_pb2.ServerMessage(assignment=message))
+                metrics.sent(len(message.input.inline))
                 if link.free:
                     self._wake(link.address)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from vantage6.api.v1 import event_pb2
 from vantage6.server.domain.bus import Bus, Happened, Resync, Signal
 from vantage6.server.domain.caller import NodeCaller
+from vantage6.server.domain.states import FINAL
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Event, Result, Task
 
@@ -23,8 +24,9 @@ def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-def record_task(store: Store, bus: Bus, task: Task, *, complete: bool) -> None:
-    kind = event_pb2.TaskEvent(task_id=task.id, parent_id=task.parent_id or 0, complete=complete)
+def record_task(store: Store, bus: Bus, task: Task, *, complete: bool, results: int = 0) -> None:
+    """`results` says, with `complete`, how many the task has."""
+    kind = event_pb2.TaskEvent(task_id=task.id, parent_id=task.parent_id or 0, complete=complete, results=results)
     kind.state = task.state  # type: ignore[assignment]  # Same numbers, see states.py.
     _record(store, bus, task, event_pb2.Event(task=kind))
 
@@ -71,11 +73,23 @@ class Topic:
 
     task_id: int | None = None
     collaboration_ids: frozenset[int] | None = None
+    only_final: bool = False
+    # The task was complete when the watch began: nothing follows what the log has.
+    over: bool = False
 
     def covers(self, happened: Happened) -> bool:
+        if self.only_final and not is_final(happened.event):
+            return False
         if self.task_id is not None:
             return self.task_id in (happened.task_id, happened.parent_id)
         return self.collaboration_ids is None or happened.event.collaboration_id in self.collaboration_ids
+
+
+def is_final(event: event_pb2.Event) -> bool:
+    """Whether a result or a task became final by it."""
+    if event.HasField("result"):
+        return int(event.result.state) in FINAL
+    return event.HasField("task") and event.task.complete
 
 
 class Watch:
@@ -153,7 +167,7 @@ class EventHub:
             yield event
             if _ends(watch.topic, event):
                 return
-        while True:
+        while not watch.topic.over:
             events = await watch.take()
             if watch.overrun:
                 watch.overrun = False
@@ -182,7 +196,8 @@ class EventHub:
             for row in rows:
                 event = event_pb2.Event.FromString(row.body)
                 event.id = after_id = row.id
-                yield event
+                if is_final(event) or not topic.only_final:
+                    yield event
             if len(rows) < REPLAY_PAGE:
                 return
 

@@ -15,6 +15,7 @@ from vantage6.server.store.pages import Page, Slice
 from vantage6.server.store.tables import Collaboration, Node
 
 if TYPE_CHECKING:
+    from vantage6.server.store.parties import NodeFilter
     from vantage6.server.store.sql import Database, Store
 
 LONGEST_NAME = 256
@@ -43,22 +44,10 @@ class NodeRules:
         async with self._database.read() as store:
             return NodeView(await _visible(store, caller, node_id))
 
-    async def find(
-        self,
-        caller: Caller,
-        page: Page,
-        *,
-        collaboration_id: int | None = None,
-        organization_id: int | None = None,
-        online: bool | None = None,
-        name: str | None = None,
-    ) -> Slice[NodeView]:
+    async def find(self, caller: Caller, page: Page, wanted: NodeFilter) -> Slice[NodeView]:
         seen = visibility(caller, Resource.NODE)
         async with self._database.read() as store:
-            rows = await store.parties.list_nodes(
-                seen, page,
-                collaboration_id=collaboration_id, organization_id=organization_id, online=online, name=name,
-            )  # fmt: skip
+            rows = await store.parties.list_nodes(seen, page, wanted)
         return Slice([NodeView(row) for row in rows.items], rows.total)
 
     async def states(self, caller: Caller) -> list[CollaborationState]:

@@ -12,9 +12,10 @@ from vantage6.server.domain.caller import Caller, NodeCaller, Operation, Resourc
 from vantage6.server.domain.checks import ONCE, Repeatable, check_public_key, check_text
 from vantage6.server.domain.permissions import missing, require, require_user, require_view, visibility
 from vantage6.server.store.pages import Page, Slice
-from vantage6.server.store.tables import Collaboration, Node, Organization, Payload
+from vantage6.server.store.tables import Collaboration, Node, Organization, Payload, User
 
 if TYPE_CHECKING:
+    from vantage6.server.store.parties import CollaborationFilter, OrganizationFilter
     from vantage6.server.store.sql import Database, Store
 
 _LONGEST = {"name": 128, "domain": 253, "address1": 256, "address2": 256, "zipcode": 32, "country": 128}
@@ -38,12 +39,12 @@ class Hooks:
 
 @dataclass(frozen=True)
 class OrganizationView:
-    """`nodes` and `user_ids` are filled only where they were asked for."""
+    """`nodes` and `users` are filled only where they were asked for."""
 
     row: Organization
     collaboration_ids: list[int]
     nodes: list[Node] = field(default_factory=list)
-    user_ids: list[int] = field(default_factory=list)
+    users: list[User] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,15 @@ class OrganizationRules:
         self,
         caller: Caller,
         page: Page,
+        wanted: OrganizationFilter,
         *,
-        collaboration_id: int | None = None,
-        name: str | None = None,
         relations: bool = False,
     ) -> Slice[OrganizationView]:
         seen = visibility(caller, Resource.ORGANIZATION)
         async with self._database.read() as store:
-            if collaboration_id is not None:
-                await visible_collaboration(store, caller, collaboration_id)
-            rows = await store.parties.list_organizations(seen, page, collaboration_id=collaboration_id, name=name)
+            if wanted.collaboration_id is not None:
+                await visible_collaboration(store, caller, wanted.collaboration_id)
+            rows = await store.parties.list_organizations(seen, page, wanted)
             return Slice(await organization_views(store, rows.items, relations=relations), rows.total)
 
     async def create(
@@ -140,16 +140,15 @@ class CollaborationRules:
         self,
         caller: Caller,
         page: Page,
+        wanted: CollaborationFilter,
         *,
-        organization_id: int | None = None,
-        name: str | None = None,
         relations: bool = False,
     ) -> Slice[CollaborationView]:
         seen = visibility(caller, Resource.COLLABORATION)
         async with self._database.read() as store:
-            if organization_id is not None:
-                await _visible_organization(store, caller, organization_id)
-            rows = await store.parties.list_collaborations(seen, page, organization_id=organization_id, name=name)
+            if wanted.organization_id is not None:
+                await _visible_organization(store, caller, wanted.organization_id)
+            rows = await store.parties.list_collaborations(seen, page, wanted)
             return Slice(await _collaboration_views(store, rows.items, relations=relations), rows.total)
 
     async def create(
@@ -271,7 +270,7 @@ async def organization_views(
     ids = [row.id for row in rows]
     collaborations = await store.parties.collaborations_of_each(ids)
     nodes = await store.parties.nodes_at(organization_ids=ids) if relations else []
-    users = await store.accounts.user_ids_of_each(ids) if relations else {}
+    users = await store.accounts.users_of_each(ids) if relations else {}
     return [
         OrganizationView(
             row,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from vantage6.common.envelope import looks_sealed
 from vantage6.common.errors import (
@@ -31,30 +31,18 @@ from vantage6.server.domain.caller import (
 )
 from vantage6.server.domain.events import now
 from vantage6.server.domain.states import FINAL, ResultState
-from vantage6.server.store.blobs import PART, Blobs
+from vantage6.server.domain.uploads import Stream, Upload
+from vantage6.server.store.blobs import Blobs
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Payload
 
 MAX_SIZE = 1 << 40
+DIGEST = hashlib.sha256().digest_size
 HEAD = 4096
 """Bytes that tell whether content is sealed."""
 
-
 SAVED_EVERY = 64 * 1024 * 1024
 """Bytes after which the database hears how far an upload is; after a crash of the server so many come again."""
-
-
-@dataclass
-class _Upload:
-    """One stream of an upload; `received` is what is stored, which the row learns now and then."""
-
-    payload: Payload
-    digest: hashlib._Hash | None
-    buffer: bytearray = field(default_factory=bytearray)
-    received: int = 0
-
-    def __post_init__(self) -> None:
-        self.received = self.payload.received
 
 
 class PayloadDesk:
@@ -64,19 +52,19 @@ class PayloadDesk:
         self._database = database
         self._blobs = blobs
         self._quota = quota
-        self._writers: dict[str, _Upload] = {}
+        self._writers: dict[str, Upload] = {}
 
-    def _require_writer(self, upload: _Upload) -> None:
-        if self._writers.get(upload.payload.id) is not upload:
+    def _require_writer(self, upload: Upload) -> None:
+        if self._writers.get(upload.payload_id) is not upload:
             raise FailedPrecondition("another stream of this upload has begun; this one is not needed any more")
 
     async def announce(
         self, caller: Caller, collaboration_id: int, size: int, sha256: bytes, result_id: int, key: str
     ) -> Payload:
-        """Makes room for an upload; the same key gives the same payload again."""
+        """Makes room for an upload; the same key gives the same payload again. The digest may be said at its end."""
         if not 0 < size <= MAX_SIZE:
             raise InvalidArgument(f"size: between 1 and {MAX_SIZE} bytes", field="size")
-        if len(sha256) != hashlib.sha256().digest_size:
+        if len(sha256) not in (0, DIGEST):
             raise InvalidArgument("sha256: 32 bytes", field="sha256")
         if len(key) > 64:
             raise InvalidArgument("idempotency_key: at most 64 characters", field="idempotency_key")
@@ -85,7 +73,7 @@ class PayloadDesk:
             if key:
                 await store.lock_name(f"payload:{caller.key}:{key}")
             if key and (known := await store.payloads.by_key(caller.key, key)):
-                if (known.size, known.sha256) != (size, sha256):
+                if known.size != size or (sha256 and known.sha256 not in (b"", sha256)):
                     raise FailedPrecondition("idempotency_key: it was used for another payload; choose a new one")
                 return known
             await self._require_room(store, collaboration_id, size)
@@ -114,58 +102,53 @@ class PayloadDesk:
                 quota=self._quota,
             )
 
-    async def append(self, caller: Caller, payload_id: str, offset: int, pieces: AsyncIterator[bytes]) -> Payload:
+    async def append(self, caller: Caller, payload_id: str, offset: int, stream: Stream) -> Payload:
         """Stores pieces from `offset` on; whole parts stay stored if the stream breaks off."""
         payload = await self._own(caller, payload_id)
         if payload.complete:
             raise FailedPrecondition("the upload is complete")
         if offset != payload.received:
             raise OutOfRange(f"offset: go on at {payload.received}", received=payload.received)
-        upload = _Upload(payload, hashlib.sha256() if offset == 0 else None)
+        upload = Upload(self._blobs, payload.id, payload.size, offset)
         # The newest stream has the word: what an older one, which its client has given up, still brings is not stored.
+        # Of one at another server process the store knows that a part is written once.
         self._writers[payload_id] = upload
         try:
-            await self._take(upload, pieces)
+            await self._take(payload, upload, stream)
             self._require_writer(upload)
-            if payload.received == payload.size:
-                await self._complete(payload, upload.digest.digest() if upload.digest else None)
+            if payload.received == payload.size and (expected := payload.sha256 or stream.sha256):
+                await self._complete(payload, upload.digest, expected)
+        except DataLoss:
+            await self._discard(payload)
+            raise
         finally:
             if self._writers.get(payload_id) is upload:
                 del self._writers[payload_id]
         return payload
 
-    async def _take(self, upload: _Upload, pieces: AsyncIterator[bytes]) -> None:
-        payload = upload.payload
+    async def _take(self, payload: Payload, upload: Upload, stream: Stream) -> None:
         try:
-            async for piece in pieces:
+            async for piece in stream:
                 self._require_writer(upload)
-                async for received in self._store(upload, piece):
-                    if received - payload.received >= SAVED_EVERY:
-                        await self._update(payload, received=received)
+                await upload.add(piece)
+                if upload.received - payload.received >= SAVED_EVERY:
+                    await self._save(payload, upload)
+            self._require_writer(upload)
+            await upload.finish()
         finally:
             # Also when the line broke: whole parts need not come again.
-            if upload.received > payload.received and self._writers.get(payload.id) is upload:
-                await asyncio.shield(self._update(payload, received=upload.received))
+            await asyncio.shield(self._save(payload, upload))
 
-    async def _store(self, upload: _Upload, piece: bytes) -> AsyncIterator[int]:
-        """Stores the parts that a piece completes; yields how much is stored after each."""
-        upload.buffer += piece
-        total = upload.received + len(upload.buffer)
-        if total > upload.payload.size:
-            raise InvalidArgument(f"more than the announced {upload.payload.size} bytes", field="size")
-        if upload.digest:
-            await asyncio.to_thread(upload.digest.update, piece)
-        while len(upload.buffer) >= PART or (upload.buffer and total == upload.payload.size):
-            with memoryview(upload.buffer) as view:
-                part = bytes(view[:PART])
-            del upload.buffer[:PART]
-            await self._blobs.write_part(upload.payload.id, upload.received // PART, part)
-            upload.received += len(part)
-            yield upload.received
+    async def _save(self, payload: Payload, upload: Upload) -> None:
+        """The row never goes back, whatever an older stream says of itself."""
+        await upload.settle()
+        if upload.received > payload.received:
+            async with self._database.write() as store:
+                await store.payloads.advance(payload.id, upload.received)
+            payload.received = upload.received
 
-    async def _complete(self, payload: Payload, digest: bytes | None) -> None:
-        if (digest or await self._blobs.digest(payload.id, payload.size)) != payload.sha256:
-            await self._discard(payload)
+    async def _complete(self, payload: Payload, digest: bytes, expected: bytes) -> None:
+        if (digest or await self._blobs.digest(payload.id, payload.size)) != expected:
             raise DataLoss("the bytes are not those of the announced SHA-256; the upload was discarded")
         async with self._database.read() as store:
             collaboration = await store.parties.collaboration(payload.collaboration_id)
@@ -173,22 +156,17 @@ class PayloadDesk:
         if looks_sealed(await self._blobs.head(payload.id, min(HEAD, payload.size))) != encrypted:
             await self._discard(payload)
             raise NotSealed(f"the payload is {'not ' if encrypted else ''}sealed, which this collaboration forbids")
-        await self._update(payload, complete=True)
-
-    async def _update(self, payload: Payload, **values: object) -> None:
         async with self._database.write() as store:
-            row = await store.payloads.get(payload.id)
-            if row is None:
+            if not await store.payloads.completed(payload.id, expected):
                 raise NotFound("the payload was deleted meanwhile")
-            for name, value in values.items():
-                setattr(row, name, value)
-                setattr(payload, name, value)
+        payload.complete, payload.sha256 = True, expected
 
     async def _discard(self, payload: Payload) -> None:
+        """Not of one that another stream has completed."""
         async with self._database.write() as store:
-            if row := await store.payloads.get(payload.id):
-                await store.payloads.delete(row)
-        await self._blobs.delete(payload.id, payload.size)
+            gone = await store.payloads.discard(payload.id)
+        if gone:
+            await self._blobs.delete(payload.id, payload.size)
 
     async def _own(self, caller: Caller, payload_id: str) -> Payload:
         async with self._database.read() as store:
@@ -205,14 +183,15 @@ class PayloadDesk:
                 raise NotFound(f"there is no payload {payload_id!r} that you may see")
         return payload
 
-    async def read(self, caller: Caller, payload_id: str, offset: int) -> AsyncIterator[bytes]:
+    async def read(self, caller: Caller, payload_id: str, offset: int) -> AsyncGenerator[memoryview]:
         payload = await self.get(caller, payload_id)
         if not payload.complete:
             raise FailedPrecondition("the upload is not complete")
         if not 0 <= offset <= payload.size:
             raise OutOfRange(f"offset: between 0 and {payload.size}")
-        async for piece in self._blobs.read(payload.id, payload.size, offset):
-            yield piece
+        async with aclosing(self._blobs.read(payload.id, payload.size, offset)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def delete(self, caller: Caller, payload_id: str) -> None:
         payload = await self._own(caller, payload_id)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vantage6.server.domain.throttle import Throttle
+    from vantage6.server.store.accounts import UserFilter
     from vantage6.server.store.sql import Database, Store
 
 SELF_EDITED = frozenset({"firstname", "lastname", "email", "password"})
@@ -81,13 +82,11 @@ class UserRules:
         async with self._database.read() as store:
             return await visible_user(store, user, user_id)
 
-    async def find(
-        self, caller: Caller, page: Page, *, organization_id: int | None = None, username: str | None = None
-    ) -> Slice[User]:
+    async def find(self, caller: Caller, page: Page, wanted: UserFilter) -> Slice[User]:
         user = require_user(caller)
         seen = visibility(user, Resource.USER)
         async with self._database.read() as store:
-            return await store.accounts.list_users(seen, page, organization_id=organization_id, username=username)
+            return await store.accounts.list_users(seen, page, wanted)
 
     async def create(self, caller: Caller, new: NewUser, repeatable: Repeatable = ONCE) -> User:
         user = require_user(caller)
@@ -128,9 +127,10 @@ class UserRules:
         checked = _checked(change, row)
         password = checked.pop("password", None)
         password_hash = None
+        if user.id == row.id and (password is not None or checked.get("email", row.email) != row.email):
+            # A new password is mailed to the address: who may change it freely can take the account over.
+            await self._check_current(row, change.current_password, peer)
         if password is not None:
-            if user.id == row.id:
-                await self._check_current(row, change.current_password, peer)
             password_hash = await self._passwords.hash(password)
         async with self._database.write() as store:
             row = await visible_user(store, user, user_id)
@@ -188,10 +188,15 @@ def _require_change(caller: UserCaller, row: User, change: UserChange) -> None:
         require(caller, Resource.USER, Operation.EDIT)
 
 
+def is_above(caller: UserCaller, row: User) -> bool:
+    """Whether this user holds rights that the caller does not."""
+    elsewhere = row.organization_id != caller.organization_id
+    return not holds(caller.rules, granted_by(row.roles), elsewhere=elsewhere)
+
+
 def require_not_above(caller: UserCaller, row: User) -> None:
     """Who sets the password of an account can use it: editing root would be becoming root."""
-    elsewhere = row.organization_id != caller.organization_id
-    if not holds(caller.rules, granted_by(row.roles), elsewhere=elsewhere):
+    if is_above(caller, row):
         raise PermissionDenied("This user holds rights that you do not hold.")
 
 

@@ -14,8 +14,10 @@ from vantage6.api.v1 import content_pb2, delivery_pb2
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.envelope import looks_sealed
 from vantage6.common.faults import point
+from vantage6.server import metrics
 from vantage6.server.domain.bus import Bus
 from vantage6.server.domain.caller import NodeCaller
+from vantage6.server.domain.events import now
 from vantage6.server.domain.results import lose, move, settle
 from vantage6.server.domain.states import FINAL, ResultState, Verdict, judge
 from vantage6.server.store.sql import Database, Store
@@ -125,6 +127,8 @@ class ReportDesk:
         if state is None or verdict is Verdict.REFUSE:
             return Refusal("INVALID_STATE", f"no move from {ResultState(result.state).name} to {report.state}")
         if verdict is Verdict.KNOWN:
+            if state is ResultState.ASSIGNED:
+                metrics.delivered(result.assigned_at, now())
             return None
         if refusal := _check_contents(report, batch, batch.encrypted[task.collaboration_id]):
             state, report = ResultState.FAILED, _failure_of(report, refusal)
@@ -143,6 +147,7 @@ class ReportDesk:
         move(store, self._bus, task, result, state, report.reason[:64], report.message[:4000])
         for kind in ("output", "log") if state in FINAL else ():
             if report.HasField(kind):
+                metrics.received(len(getattr(report, kind).inline))
                 store.results.add_content(content_row(result.id, kind, getattr(report, kind)))
 
 

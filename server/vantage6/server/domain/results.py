@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from vantage6.server import metrics
 from vantage6.server.domain.bus import Bus, Stop
 from vantage6.server.domain.events import now, record_result, record_task
 from vantage6.server.domain.states import (
@@ -34,6 +35,8 @@ def move(
         result.assigned_at = result.started_at = None
     if state in FINAL:
         result.finished_at = result.finished_at or now()
+        begun, over = result.started_at, result.finished_at
+        store.after_commit(lambda: metrics.ended(state.name, reason, begun, over))
     record_result(store, bus, task, result)
 
 
@@ -80,7 +83,7 @@ async def settle(store: Store, bus: Bus, tasks: Iterable[Task]) -> None:
     if surplus:
         await stop_open(store, bus, surplus, ResultState.CANCELLED, "QUORUM", "enough other sites had answered")
     for task in finished:
-        record_task(store, bus, task, complete=True)
+        record_task(store, bus, task, complete=True, results=sum(counts[task.id].values()))
     if finished:
         await _cancel_children(store, bus, [task.id for task in finished])
 

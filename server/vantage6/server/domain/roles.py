@@ -16,12 +16,13 @@ from vantage6.server.domain.permissions import (
     require_view,
     visibility,
 )
-from vantage6.server.store.pages import Page, Slice, Visibility
+from vantage6.server.store.pages import Page, Slice
 from vantage6.server.store.tables import Role, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from vantage6.server.store.accounts import RoleFilter
     from vantage6.server.store.sql import Database, Store
 
 RuleText = tuple[str, str, str]
@@ -32,17 +33,17 @@ class RoleRules:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def get(self, caller: Caller, role_id: int) -> RoleView:
+    async def get(self, caller: Caller, role_id: int, *, relations: bool = False) -> RoleView:
         user = require_user(caller)
         async with self._database.read() as store:
-            return (await _views(store, [await _visible(store, user, role_id)]))[0]
+            return (await _views(store, [await _visible(store, user, role_id)], relations=relations))[0]
 
-    async def find(self, caller: Caller, page: Page, *, organization_id: int | None = None) -> Slice[RoleView]:
+    async def find(self, caller: Caller, page: Page, wanted: RoleFilter, *, relations: bool = False) -> Slice[RoleView]:
         user = require_user(caller)
         async with self._database.read() as store:
             seen = visibility(user, Resource.ROLE)
-            rows = await store.accounts.list_roles(seen, page, organization_id=organization_id)
-            return Slice(await _views(store, rows.items), rows.total)
+            rows = await store.accounts.list_roles(seen, page, wanted)
+            return Slice(await _views(store, rows.items, relations=relations), rows.total)
 
     async def create(
         self, caller: Caller, name: str, description: str, rules: Sequence[RuleText],
@@ -68,8 +69,9 @@ class RoleRules:
             return RoleView(row)
 
     async def update(
-        self, caller: Caller, role_id: int, name: str | None, description: str | None, rules: Sequence[RuleText]
+        self, caller: Caller, role_id: int, name: str | None, description: str | None, rules: Sequence[RuleText] | None
     ) -> RoleView:
+        """What is None stays as it is."""
         user = require_user(caller)
         async with self._database.write() as store:
             row, owner = await self._changeable(store, user, role_id, Operation.EDIT)
@@ -80,10 +82,10 @@ class RoleRules:
             if description is not None:
                 _check_texts(row.name, description)
                 row.description = description
-            if rules:
+            if rules is not None:
                 replace_rules(row, _grantable(user, rules, owner))
             await store.flush()
-            return (await _views(store, [row]))[0]
+            return (await _views(store, [row], relations=True))[0]
 
     async def delete(self, caller: Caller, role_id: int) -> None:
         user = require_user(caller)
@@ -140,11 +142,13 @@ async def _visible(store: Store, caller: UserCaller, role_id: int) -> Role:
     return row
 
 
-async def _views(store: Store, rows: Sequence[Role]) -> list[RoleView]:
-    holders = await store.accounts.user_ids_with_role([row.id for row in rows])
-    everybody = Visibility(everything=True)
+async def _views(store: Store, rows: Sequence[Role], *, relations: bool) -> list[RoleView]:
+    if not relations:
+        return [RoleView(row) for row in rows]
+    role_ids = [row.id for row in rows]
+    holders = await store.accounts.user_ids_with_role(role_ids)
     # Which of them this caller may see, is decided where they are shown.
-    users = {user.id: user for user in (await store.accounts.list_users(everybody)).items} if holders else {}
+    users = await store.accounts.users_with_role(role_ids)
     return [RoleView(row, [users[user_id] for user_id in holders.get(row.id, [])]) for row in rows]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import structlog
 
+from vantage6.server import metrics
 from vantage6.server.domain.caller import current_call
 from vantage6.server.interceptors.wrapping import Enclosing
 
@@ -32,6 +33,10 @@ async def _around(method: str, context: Any) -> AsyncIterator[None]:
         raise
     finally:
         call = current_call()
+        seconds = time.monotonic() - began
+        # Streams that nodes and listeners hold open would say nothing about the speed of an answer.
+        lasting = method.endswith(("/Connect", "/StreamEvents", "/Watch"))
+        metrics.called(method, ended, None if lasting else seconds)
         log.info(
             "call",
             method=method,
@@ -39,7 +44,7 @@ async def _around(method: str, context: Any) -> AsyncIterator[None]:
             peer=call.peer,
             door="rest" if call.rest else "grpc",
             status=ended,
-            ms=round((time.monotonic() - began) * 1000, 2),
+            ms=round(seconds * 1000, 2),
         )
 
 

@@ -8,6 +8,7 @@ from vantage6.api.v1 import audit_pb2, audit_pb2_grpc
 from vantage6.server.domain.caller import current_call
 from vantage6.server.rpc.links import moment
 from vantage6.server.rpc.pages import Context, page_of, stream
+from vantage6.server.rpc.requests import given, span
 from vantage6.server.store.security import AuditFilter
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.ListAuditEntriesRequest, context: Context
     ) -> AsyncIterator[audit_pb2.AuditEntry]:
         page = page_of(request)
-        wanted = AuditFilter(request.caller, request.action, request.target, request.outcome)
+        wanted = AuditFilter(
+            given(request, "caller"), given(request, "action"), given(request, "target"), given(request, "outcome"),
+            span(request),
+        )  # fmt: skip
         found = await self._audit.find(current_call().caller, wanted, page)
         async for message in stream(context, page, found, _entry):
             yield message

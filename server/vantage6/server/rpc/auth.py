@@ -10,7 +10,7 @@ from vantage6.server.domain.caller import UserCaller, current_call
 from vantage6.server.domain.recovery import Lost
 from vantage6.server.domain.totp import base32, provisioning_uri
 from vantage6.server.interceptors.identity import bearer
-from vantage6.server.rpc.links import API
+from vantage6.server.rpc.links import API, value
 from vantage6.server.rpc.pages import Context, page_of, stream
 from vantage6.server.rpc.requests import given
 
@@ -144,6 +144,8 @@ def _session(row: Session) -> auth_pb2.Session:
     caller = current_call().caller
     current = isinstance(caller, UserCaller) and caller.session_id == row.id
     message = auth_pb2.Session(id=row.id, ip=row.ip, current=current)
+    if current_call().rest:
+        message.link.CopyFrom(value({"id": row.id, "link": f"{API}/session/{row.id}", "methods": ["DELETE"]}))
     message.create_time.FromDatetime(row.created_at)
     message.last_used_time.FromDatetime(row.last_used_at)
     return message

@@ -10,6 +10,7 @@ from vantage6.server.domain.caller import current_call
 from vantage6.server.rpc.convert import collaboration_message
 from vantage6.server.rpc.pages import Context, page_of, stream
 from vantage6.server.rpc.requests import given, repeatable
+from vantage6.server.store.parties import CollaborationFilter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,14 +29,11 @@ class CollaborationServicer(collaboration_pb2_grpc.CollaborationServiceServicer)
     async def ListCollaborations(
         self, request: pb.ListCollaborationsRequest, context: Context
     ) -> AsyncIterator[pb.Collaboration]:
-        call, page = current_call(), page_of(request)
-        found = await self._collaborations.find(
-            call.caller,
-            page,
-            organization_id=given(request, "organization_id"),
-            name=given(request, "name"),
-            relations=call.rest,
+        call, page = current_call(), page_of(request, "name")
+        wanted = CollaborationFilter(
+            given(request, "organization_id"), given(request, "name"), given(request, "encrypted")
         )
+        found = await self._collaborations.find(call.caller, page, wanted, relations=call.rest)
         async for message in stream(context, page, found, collaboration_message):
             yield message
 

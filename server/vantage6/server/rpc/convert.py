@@ -11,12 +11,14 @@ from vantage6.api.v1 import (
     role_pb2,
     user_pb2,
 )
-from vantage6.server.domain.caller import Resource, UserCaller, current_call
+from vantage6.server.domain.caller import Operation, Resource, UserCaller, current_call
+from vantage6.server.domain.people import is_above
+from vantage6.server.domain.permissions import scope_of
 from vantage6.server.rpc.convert_tasks import result_message, task_message
 from vantage6.server.rpc.links import Value, collection, link, links, moment, null, value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from vantage6.server.domain.nodes import NodeView
     from vantage6.server.domain.parties import CollaborationView, OrganizationView
@@ -48,14 +50,13 @@ def organization_message(view: OrganizationView) -> organization_pb2.Organizatio
     message.link.CopyFrom(link(Resource.ORGANIZATION, row.id, call, organization_id=row.id, collaboration_ids=within))
     message.collaborations.CopyFrom(_collaboration_links(within))
     message.nodes.CopyFrom(_node_links(view.nodes))
-    users = (
-        link(Resource.USER, user_id, call, own=_is_me(user_id), organization_id=row.id, collaboration_ids=within)
-        for user_id in view.user_ids
-    )
-    message.users.CopyFrom(links(users))
+    message.users.CopyFrom(links(_user_link(user, within) for user in view.users))
     # Links to the lists: there may be a hundred thousand of them.
-    message.results.CopyFrom(collection(f"result?organization_id={row.id}", ["GET"]))
-    message.created_tasks.CopyFrom(null())
+    for name, resource, path in (
+        ("results", Resource.RESULT, f"result?organization_id={row.id}"),
+        ("created_tasks", Resource.TASK, f"task?initiator_id={row.id}"),
+    ):
+        getattr(message, name).CopyFrom(_list_link(resource, path))
     return message
 
 
@@ -72,7 +73,7 @@ def collaboration_message(view: CollaborationView) -> collaboration_pb2.Collabor
     )
     message.organizations.CopyFrom(links(organizations))
     message.nodes.CopyFrom(_node_links(view.nodes))
-    message.tasks.CopyFrom(collection(f"collaboration/{row.id}/task", ["GET"]))
+    message.tasks.CopyFrom(_list_link(Resource.TASK, f"collaboration/{row.id}/task"))
     return message
 
 
@@ -114,7 +115,7 @@ def user_message(row: User) -> user_pb2.User:
             message.last_seen_time.FromDatetime(row.last_seen)
         return message
     organization = row.organization_id
-    message.link.CopyFrom(link(Resource.USER, row.id, call, own=_is_me(row.id), organization_id=organization))
+    message.link.CopyFrom(_user_link(row))
     message.roles.CopyFrom(value(",".join(names)))
     # Whether a person is "online" is not the server's business; 1.x had the field.
     message.status.CopyFrom(null())
@@ -140,11 +141,7 @@ def role_message(view: RoleView) -> role_pb2.Role:
         value(own) if organization is None else link(Resource.ROLE, row.id, call, organization_id=organization)
     )
     message.organization.CopyFrom(link(Resource.ORGANIZATION, organization, call, organization_id=organization))
-    holders = (
-        link(Resource.USER, user.id, call, own=_is_me(user.id), organization_id=user.organization_id)
-        for user in view.users
-    )
-    message.users.CopyFrom(links(holders))
+    message.users.CopyFrom(links(_user_link(user) for user in view.users))
     return message
 
 
@@ -159,9 +156,21 @@ def node_link(row: Node) -> Value:
     return link(Resource.NODE, row.id, call, own=own, organization_id=row.organization_id, collaboration_ids=within)
 
 
-def _is_me(user_id: int) -> bool:
-    caller = current_call().caller
-    return isinstance(caller, UserCaller) and caller.id == user_id
+def _user_link(row: User, collaboration_ids: Sequence[int] = ()) -> Value:
+    call = current_call()
+    caller = call.caller
+    own = isinstance(caller, UserCaller) and caller.id == row.id
+    above = isinstance(caller, UserCaller) and not own and is_above(caller, row)
+    return link(
+        Resource.USER, row.id, call,
+        own=own, organization_id=row.organization_id, collaboration_ids=collaboration_ids, view_only=above,
+    )  # fmt: skip
+
+
+def _list_link(resource: Resource, path: str) -> Value:
+    """A link to a list, or null for those who may look at no list of that kind."""
+    seen = scope_of(current_call().caller, resource, Operation.VIEW) is not None
+    return collection(path, ["GET"]) if seen else null()
 
 
 def _collaboration_links(ids: Iterable[int]) -> Value:

@@ -49,13 +49,14 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
             self._hub.close(watch)
 
     async def _topic(self, caller: Caller, request: event_pb2.WatchRequest | event_pb2.StreamEventsRequest) -> Topic:
+        only_final = isinstance(request, event_pb2.WatchRequest) and request.only_final
         if request.HasField("task_id"):
             async with self._database.read() as store:
                 task = await tasks.visible(store, caller, request.task_id)
                 # Who may see the task need not be one who is told of what happens: a node is not.
                 if await store.tasks.visible(task.id, permissions.task_sight(caller, Resource.EVENT)) is None:
                     raise PermissionDenied("You may not watch this task.")
-            return Topic(task_id=request.task_id)
+            return Topic(request.task_id, only_final=only_final, over=task.finished_at is not None)
         if isinstance(caller, ContainerCaller):
             raise InvalidArgument("task_id: an algorithm watches its own subtasks", field="task_id")
         if not isinstance(caller, UserCaller):
@@ -67,10 +68,10 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
             if permissions.allows(caller, Resource.EVENT, Operation.VIEW, collaboration_ids=[collaboration_id])
         )
         if not request.HasField("collaboration_id"):
-            return Topic(collaboration_ids=None if everything else visible)
+            return Topic(collaboration_ids=None if everything else visible, only_final=only_final)
         if not everything and request.collaboration_id not in visible:
             raise NotFound(f"there is no collaboration {request.collaboration_id} that you may see")
-        return Topic(collaboration_ids=frozenset({request.collaboration_id}))
+        return Topic(collaboration_ids=frozenset({request.collaboration_id}), only_final=only_final)
 
 
 def _last_event_id(context: Any) -> int | None:

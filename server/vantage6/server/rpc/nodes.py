@@ -9,7 +9,8 @@ from vantage6.api.v1 import node_pb2_grpc
 from vantage6.server.domain.caller import current_call
 from vantage6.server.rpc.convert import node_message
 from vantage6.server.rpc.pages import Context, page_of, stream
-from vantage6.server.rpc.requests import given, repeatable
+from vantage6.server.rpc.requests import given, repeatable, span
+from vantage6.server.store.parties import NodeFilter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,15 +26,12 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         return node_message(await self._nodes.get(current_call().caller, request.id))
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> AsyncIterator[pb.Node]:
-        page = page_of(request)
-        found = await self._nodes.find(
-            current_call().caller,
-            page,
-            collaboration_id=given(request, "collaboration_id"),
-            organization_id=given(request, "organization_id"),
-            online=given(request, "online"),
-            name=given(request, "name"),
-        )
+        page = page_of(request, "name", "last_seen")
+        wanted = NodeFilter(
+            given(request, "collaboration_id"), given(request, "organization_id"), given(request, "online"),
+            given(request, "name"), span(request, "last_seen_"),
+        )  # fmt: skip
+        found = await self._nodes.find(current_call().caller, page, wanted)
         async for message in stream(context, page, found, node_message):
             yield message
 

@@ -10,6 +10,7 @@ from vantage6.server.domain.caller import current_call
 from vantage6.server.rpc.convert import organization_message
 from vantage6.server.rpc.pages import Context, page_of, stream
 from vantage6.server.rpc.requests import given, present, repeatable
+from vantage6.server.store.parties import OrganizationFilter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,14 +31,12 @@ class OrganizationServicer(organization_pb2_grpc.OrganizationServiceServicer):
     async def ListOrganizations(
         self, request: pb.ListOrganizationsRequest, context: Context
     ) -> AsyncIterator[pb.Organization]:
-        call, page = current_call(), page_of(request)
-        found = await self._organizations.find(
-            call.caller,
-            page,
-            collaboration_id=given(request, "collaboration_id"),
-            name=given(request, "name"),
-            relations=call.rest,
-        )
+        call, page = current_call(), page_of(request, "name")
+        wanted = OrganizationFilter(
+            given(request, "collaboration_id"), given(request, "name"), given(request, "country"),
+            given(request, "domain"),
+        )  # fmt: skip
+        found = await self._organizations.find(call.caller, page, wanted, relations=call.rest)
         async for message in stream(context, page, found, organization_message):
             yield message
 

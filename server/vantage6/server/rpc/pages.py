@@ -29,25 +29,27 @@ class Paged(Protocol):
     def HasField(self, field_name: Any) -> bool: ...  # The generated classes say which names.
 
 
-def page_of(request: Paged) -> Page:
-    """Raises InvalidArgument, naming the field."""
-    descending = _descending(request)
+def page_of(request: Paged, *sorts: str) -> Page:
+    """`sorts` are what the list can be sorted by, besides the id. Raises InvalidArgument, naming the field."""
+    sort, descending = _order(request, ["id", *sorts])
     if not request.HasField("page") and not request.HasField("per_page"):
-        return Page(descending=descending)
+        return Page(descending=descending, sort=sort)
     number = request.page if request.HasField("page") else 1
     size = request.per_page if request.HasField("per_page") else USUAL
     if number < 1:
         raise InvalidArgument("page: pages are counted from 1.", field="page")
     if not 1 <= size <= LARGEST:
         raise InvalidArgument(f"per_page: must be between 1 and {LARGEST}.", field="per_page")
-    return Page(number, size, descending)
+    return Page(number, size, descending, sort)
 
 
-def _descending(request: Any) -> bool:
-    sort = getattr(request, "sort", "") or "id"
-    if sort not in {"id", "-id"}:
-        raise InvalidArgument("sort: must be 'id' or '-id'.", field="sort")
-    return bool(sort == "-id")
+def _order(request: Any, known: list[str]) -> tuple[str, bool]:
+    given: str = getattr(request, "sort", "") or "id"
+    sort = given.removeprefix("-")
+    if sort not in known:
+        names = ", ".join(f"'{name}'" for name in known)
+        raise InvalidArgument(f"sort: must be one of {names}, or one of them with '-' before it.", field="sort")
+    return sort, given != sort
 
 
 async def stream(context: Context, page: Page, found: Slice[T], convert: Callable[[T], M]) -> AsyncIterator[M]:

@@ -10,6 +10,7 @@ from google.api import httpbody_pb2
 from vantage6.api.v1 import payload_pb2, payload_pb2_grpc
 from vantage6.common.chunks import CHUNK
 from vantage6.common.errors import InvalidArgument
+from vantage6.server import metrics
 from vantage6.server.domain.caller import current_call
 from vantage6.server.domain.payloads import PayloadDesk
 from vantage6.server.store.tables import Payload
@@ -40,8 +41,8 @@ class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
         if first is None:
             raise InvalidArgument("id: the stream holds no message", field="id")
         offset = _whole(first.offset, "offset")
-        pieces = _pieces(first, messages)
-        return payload_message(await self._desk.append(current_call().caller, first.id, offset, pieces))
+        stream = _Stream(first, messages)
+        return payload_message(await self._desk.append(current_call().caller, first.id, offset, stream))
 
     async def GetPayload(self, request: payload_pb2.GetPayloadRequest, context: Any) -> payload_pb2.Payload:
         return payload_message(await self._desk.get(current_call().caller, request.id))
@@ -51,8 +52,9 @@ class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         offset = _whole(request.offset, "offset")
         async for piece in self._desk.read(current_call().caller, request.id, offset):
+            metrics.sent(len(piece))
             for start in range(0, len(piece), CHUNK):
-                yield httpbody_pb2.HttpBody(content_type=OCTETS, data=piece[start : start + CHUNK])
+                yield httpbody_pb2.HttpBody(content_type=OCTETS, data=bytes(piece[start : start + CHUNK]))
 
     async def DeletePayload(
         self, request: payload_pb2.DeletePayloadRequest, context: Any
@@ -61,12 +63,23 @@ class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
         return payload_pb2.DeletePayloadResponse(msg=f"payload {request.id} deleted")
 
 
-async def _pieces(
-    first: payload_pb2.WritePayloadRequest, rest: AsyncIterator[payload_pb2.WritePayloadRequest]
-) -> AsyncIterator[bytes]:
-    yield first.content.data
-    async for message in rest:
-        yield message.content.data
+class _Stream:
+    """The contents of an upload's messages, and the digest that the last one says."""
+
+    def __init__(
+        self, first: payload_pb2.WritePayloadRequest, rest: AsyncIterator[payload_pb2.WritePayloadRequest]
+    ) -> None:
+        self._first: payload_pb2.WritePayloadRequest | None = first
+        self._rest = rest
+        self.sha256 = b""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message, self._first = self._first or await anext(self._rest), None
+        self.sha256 = message.sha256 or self.sha256
+        return message.content.data
 
 
 def _whole(number: float, field: str) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from vantage6.common.errors import InvalidArgument
 from vantage6.server.domain.checks import Repeatable
+from vantage6.server.store.pages import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +22,21 @@ def present(request: Any, names: Iterable[str]) -> dict[str, str]:
 def given(request: Any, name: str) -> Any:
     """The field's value, or None where it is absent."""
     return getattr(request, name) if request.HasField(name) else None
+
+
+def span(request: Any, prefix: str = "") -> Span:
+    """The filters `<prefix>after` and `<prefix>before`."""
+    return Span(_moment(request, f"{prefix}after"), _moment(request, f"{prefix}before"))
+
+
+def _moment(request: Any, name: str) -> dt.datetime | None:
+    if not request.HasField(name):
+        return None
+    try:
+        moment: dt.datetime = getattr(request, name).ToDatetime(tzinfo=dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgument(f"{name}: is no moment between the years 1 and 9999.", field=name) from error
+    return moment
 
 
 def repeatable(request: Any, *, secret: str = "") -> Repeatable:

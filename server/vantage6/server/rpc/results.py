@@ -13,10 +13,14 @@ from vantage6.server.domain.states import OPEN, ResultState
 from vantage6.server.rpc.convert_tasks import result_message, task_message
 from vantage6.server.rpc.filters import include, performer_of, states_named
 from vantage6.server.rpc.pages import page_of, send_page_metadata
+from vantage6.server.rpc.requests import span
 from vantage6.server.rpc.streaming import in_portions
 from vantage6.server.store.results import ResultFilter
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Content, Result
+
+KINDS = ("input", "output", "log")
+"""Of contents."""
 
 
 class ResultServicer(result_pb2_grpc.ResultServiceServicer):
@@ -30,7 +34,7 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
             rows = await store.results.find(wanted)
             if not rows:
                 raise NotFound(f"there is no result {request.id} that you may see", id=request.id)
-            return (await result_messages(store, rows, contents=True, embed=embed))[0]
+            return (await result_messages(store, rows, contents=KINDS, embed=embed))[0]
 
     async def ListResults(
         self, request: result_pb2.ListResultsRequest, context: Any
@@ -43,23 +47,28 @@ class ResultServicer(result_pb2_grpc.ResultServiceServicer):
                 task_id=request.task_id if request.HasField("task_id") else None,
                 organization_id=request.organization_id if request.HasField("organization_id") else None,
                 performer=await performer_of(store, request),
+                finished_at=span(request, "finished_"),
+                ids=request.ids or None,
             )
+            kinds = tuple(request.content_kinds) or KINDS
             total = await store.results.count(wanted) if page.size else None
             await send_page_metadata(context, page, total)
             async for rows in in_portions(store.results.find, wanted, page):
-                for message in await result_messages(store, rows, contents=request.include_content, embed=embed):
+                contents = kinds if request.include_content else ()
+                for message in await result_messages(store, rows, contents=contents, embed=embed):
                     yield message
 
 
 async def result_messages(
-    store: Store, rows: Sequence[Result], *, contents: bool = False, plain_ids: bool = False, embed: bool = False
+    store: Store, rows: Sequence[Result], *, contents: Sequence[str] = (), plain_ids: bool = False, embed: bool = False
 ) -> list[result_pb2.Result]:
-    """Messages for rows, with a constant number of queries; REST always has the contents, as in 1.x."""
+    """Messages for rows, with a constant number of queries; REST always has all contents, as in 1.x."""
     rest = current_call().rest
     tasks = await store.tasks.by_ids({row.task_id for row in rows})
     of_result: dict[int, dict[str, Content]] = {row.id: {} for row in rows}
     if contents or rest:
-        for (result_id, kind), content in (await store.results.contents(list(of_result))).items():
+        kinds = KINDS if rest else contents
+        for (result_id, kind), content in (await store.results.contents(list(of_result), *kinds)).items():
             of_result[result_id][kind] = content
     organizations = await store.parties.organizations({row.organization_id for row in rows})
     online = await store.parties.online_among(

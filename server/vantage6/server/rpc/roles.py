@@ -12,6 +12,7 @@ from vantage6.server.domain.roles import RuleText, all_rules
 from vantage6.server.rpc.convert import role_message
 from vantage6.server.rpc.pages import Context, page_of, stream
 from vantage6.server.rpc.requests import given, repeatable
+from vantage6.server.store.accounts import RoleFilter
 from vantage6.server.store.pages import Slice
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ class RoleServicer(role_pb2_grpc.RoleServiceServicer):
         self._roles = roles
 
     async def GetRole(self, request: pb.GetRoleRequest, context: Context) -> pb.Role:
-        return role_message(await self._roles.get(current_call().caller, request.id))
+        call = current_call()
+        return role_message(await self._roles.get(call.caller, request.id, relations=call.rest))
 
     async def ListRoles(self, request: pb.ListRolesRequest, context: Context) -> AsyncIterator[pb.Role]:
-        page = page_of(request)
-        found = await self._roles.find(current_call().caller, page, organization_id=given(request, "organization_id"))
+        call, page = current_call(), page_of(request, "name")
+        wanted = RoleFilter(given(request, "organization_id"), given(request, "name"))
+        found = await self._roles.find(call.caller, page, wanted, relations=call.rest)
         async for message in stream(context, page, found, role_message):
             yield message
 
@@ -50,7 +53,7 @@ class RoleServicer(role_pb2_grpc.RoleServiceServicer):
             request.id,
             given(request, "name"),
             given(request, "description"),
-            _texts(request.rules),
+            [] if request.clear_rules else _texts(request.rules) or None,
         )
         return role_message(view)
 

@@ -11,7 +11,16 @@ from google.api.httpbody_pb2 import HttpBody
 from vantage6.api.v1 import system_pb2, system_pb2_grpc
 from vantage6.common.errors import PermissionDenied, Unavailable
 from vantage6.server import CONTRACT_VERSION, __version__
-from vantage6.server.domain.caller import Anonymous, ContainerCaller, Operation, Resource, current_call
+from vantage6.server.domain.caller import (
+    Anonymous,
+    Caller,
+    ContainerCaller,
+    NodeCaller,
+    Operation,
+    Resource,
+    UserCaller,
+    current_call,
+)
 from vantage6.server.domain.permissions import scope_of
 from vantage6.server.openapi import document_bytes
 from vantage6.server.openapi_page import page_bytes
@@ -57,12 +66,13 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
         caller = current_call().caller
         entry = system_pb2.EntryPoint(link=value({"link": API, "methods": ["GET"]}))
         paths = {name: ["GET"] for name in ("version", "health", "openapi.json", "docs")}
-        paths |= {f"token/{name}": ["POST"] for name in ("user", "node", "refresh")}
+        paths |= {name: ["POST"] for name in ("token/user", "token/node", "token/refresh")}
+        paths |= {name: ["POST"] for name in ("recover/lost", "recover/reset")}
         if not isinstance(caller, Anonymous):
             for resource in Resource:
                 if methods := _methods(resource):
                     paths[resource.value] = methods
-            paths["stats"] = ["GET"]
+            paths |= _more_of(caller)
         for path, methods in paths.items():
             entry.links.fields[path].CopyFrom(collection(path, methods))
         return entry
@@ -80,6 +90,21 @@ async def _answers(name: str, check: Check) -> bool:
     except Exception:
         log.exception("health check failed", part=name)
         return False
+
+
+def _more_of(caller: Caller) -> dict[str, list[str]]:
+    """What hangs on the kind of caller and not on its rules."""
+    match caller:
+        case UserCaller():
+            second = {f"second_factor{path}": ["POST"] for path in ("", "/confirm", "/delete")}
+            more = {"stats": ["GET"], "rule": ["GET"], "session": ["GET"], "token": ["DELETE"], **second}
+            # Payloads are of a collaboration that the own organization is in.
+            makes = bool(caller.collaboration_ids) and scope_of(caller, Resource.TASK, Operation.CREATE) is not None
+            return more | ({"payload": ["POST"]} if makes else {})
+        case NodeCaller():
+            return {"stats": ["GET"], "token": ["DELETE"], "token/container": ["POST"], "payload": ["POST"]}
+        case _:
+            return {"payload": ["POST"]}
 
 
 def _methods(resource: Resource) -> list[str]:

@@ -14,7 +14,8 @@ from vantage6.server.domain.states import OPEN_TASK_STATES, TaskState
 from vantage6.server.rpc.convert_tasks import task_message
 from vantage6.server.rpc.filters import include, performer_of, states_named
 from vantage6.server.rpc.pages import page_of, send_page_metadata
-from vantage6.server.rpc.results import result_messages
+from vantage6.server.rpc.requests import given, span
+from vantage6.server.rpc.results import KINDS, result_messages
 from vantage6.server.rpc.streaming import in_portions
 from vantage6.server.store.blobs import Blobs
 from vantage6.server.store.results import ResultFilter
@@ -46,6 +47,10 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
                 run_id=request.run_id if request.HasField("run_id") else None,
                 states=states_named(request, TaskState, OPEN_TASK_STATES),
                 name=request.name if request.HasField("name") else None,
+                image=given(request, "image"),
+                initiator_id=given(request, "initiator_id"),
+                user_id=given(request, "user_id"),
+                created_at=span(request, "created_"),
             )
             total = await store.tasks.count(wanted) if page.size else None
             await send_page_metadata(context, page, total)
@@ -88,7 +93,8 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
             total = await store.results.count(wanted) if page.size else None
             await send_page_metadata(context, page, total)
             async for rows in in_portions(store.results.find, wanted, page):
-                for message in await result_messages(store, rows, contents=request.include_content, plain_ids=True):
+                contents = KINDS if request.include_content else ()
+                for message in await result_messages(store, rows, contents=contents, plain_ids=True):
                     yield message
 
 

@@ -10,7 +10,8 @@ from vantage6.server.domain.caller import current_call
 from vantage6.server.domain.people import NewUser, UserChange
 from vantage6.server.rpc.convert import user_message
 from vantage6.server.rpc.pages import Context, page_of, stream
-from vantage6.server.rpc.requests import given, present, repeatable
+from vantage6.server.rpc.requests import given, present, repeatable, span
+from vantage6.server.store.accounts import UserFilter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,13 +29,13 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
         return user_message(await self._users.get(current_call().caller, request.id))
 
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> AsyncIterator[pb.User]:
-        page = page_of(request)
-        found = await self._users.find(
-            current_call().caller,
-            page,
-            organization_id=given(request, "organization_id"),
-            username=given(request, "username"),
-        )
+        page = page_of(request, "username", "last_seen")
+        email = given(request, "email")
+        wanted = UserFilter(
+            given(request, "organization_id"), given(request, "username"), email and email.lower(),
+            given(request, "role"), span(request, "last_seen_"),
+        )  # fmt: skip
+        found = await self._users.find(current_call().caller, page, wanted)
         async for message in stream(context, page, found, user_message):
             yield message
 

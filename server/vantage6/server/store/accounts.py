@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select, true, update
 
 from vantage6.common.errors import AlreadyExists
 from vantage6.server.store.locks import lock_name
-from vantage6.server.store.pages import Page, Slice, Visibility, fetch
+from vantage6.server.store.pages import ANY_TIME, Page, Slice, Span, Visibility, clauses_of, fetch
 from vantage6.server.store.parties import WHOLE, add_row
 from vantage6.server.store.tables import Idempotency, Member, Node, Role, Row, Session, User, UserRole
 
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 R = TypeVar("R", bound=Row)
+
+
+@dataclass(frozen=True)
+class UserFilter:
+    """Only holders of the role of this name; the other fields are columns."""
+
+    organization_id: int | None = None
+    username: str | None = None
+    email: str | None = None
+    role: str | None = None
+    last_seen: Span = ANY_TIME
+
+
+@dataclass(frozen=True)
+class RoleFilter:
+    organization_id: int | None = None
+    name: str | None = None
 
 
 class Accounts:
@@ -38,33 +56,31 @@ class Accounts:
         return await self._one(select(User).where(User.email == email.lower()))
 
     async def list_users(
-        self,
-        visible: Visibility,
-        page: Page = WHOLE,
-        *,
-        organization_id: int | None = None,
-        username: str | None = None,
+        self, visible: Visibility, page: Page = WHOLE, wanted: UserFilter | None = None
     ) -> Slice[User]:
-        query = select(User).where(_users_seen(visible))
-        if organization_id is not None:
-            query = query.where(User.organization_id == organization_id)
-        if username is not None:
-            query = query.where(User.username == username)
-        return await fetch(self._session, query, User.id, page)
+        wanted = wanted or UserFilter()
+        query = select(User).where(_users_seen(visible), *clauses_of(wanted, User))
+        if wanted.role is not None:
+            named = select(Role.id).where(Role.name == wanted.role)
+            query = query.where(User.id.in_(select(UserRole.user_id).where(UserRole.role_id.in_(named))))
+        return await fetch(self._session, query, User.id, page, username=User.username, last_seen=User.last_seen)
+
+    async def users_with_role(self, role_ids: Collection[int]) -> dict[int, User]:
+        """By id, all that hold any of these roles."""
+        holders = select(UserRole.user_id).where(UserRole.role_id.in_(role_ids))
+        return {row.id: row for row in await self._session.scalars(select(User).where(User.id.in_(holders)))}
 
     async def usernames(self, ids: Collection[int]) -> dict[int, str]:
         rows = await self._session.execute(select(User.id, User.username).where(User.id.in_(ids)))
         return {user_id: username for user_id, username in rows}  # noqa: C416  # Typed, unlike dict().
 
-    async def user_ids_of_each(self, organization_ids: Collection[int]) -> dict[int, list[int]]:
-        """Organization id to the ids of its users."""
-        query = (
-            select(User.organization_id, User.id).where(User.organization_id.in_(organization_ids)).order_by(User.id)
-        )
-        found: dict[int, list[int]] = defaultdict(list)
-        for organization_id, user_id in await self._session.execute(query):
-            if organization_id is not None:
-                found[organization_id].append(user_id)
+    async def users_of_each(self, organization_ids: Collection[int]) -> dict[int, list[User]]:
+        """By organization."""
+        query = select(User).where(User.organization_id.in_(organization_ids)).order_by(User.id)
+        found: dict[int, list[User]] = defaultdict(list)
+        for row in await self._session.scalars(query):
+            if row.organization_id is not None:
+                found[row.organization_id].append(row)
         return found
 
     async def user_ids_with_role(self, role_ids: Collection[int]) -> dict[int, list[int]]:
@@ -90,13 +106,11 @@ class Accounts:
         return await self._session.get(Role, role_id)
 
     async def list_roles(
-        self, visible: Visibility, page: Page = WHOLE, *, organization_id: int | None = None
+        self, visible: Visibility, page: Page = WHOLE, wanted: RoleFilter | None = None
     ) -> Slice[Role]:
         """Default roles are seen by everybody."""
-        query = select(Role).where(_roles_seen(visible))
-        if organization_id is not None:
-            query = query.where(Role.organization_id == organization_id)
-        return await fetch(self._session, query, Role.id, page)
+        query = select(Role).where(_roles_seen(visible), *clauses_of(wanted or RoleFilter(), Role))
+        return await fetch(self._session, query, Role.id, page, name=Role.name)
 
     async def default_roles(self) -> dict[str, Role]:
         rows = await self._session.scalars(select(Role).where(Role.organization_id.is_(None)))

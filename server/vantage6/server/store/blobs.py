@@ -1,6 +1,8 @@
 """The bytes of payloads, in parts of one size, in whatever obstore can write to: a folder, S3, GCS, Azure.
 
 A part is an object of its own, so that an upload can be resumed at the last whole part on stores that cannot append.
+It is written once: of two streams of one upload, in whatever process, the second must bring the same bytes, so what was
+checked against a digest is what is read ever after.
 """
 
 from __future__ import annotations
@@ -8,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import obstore
+import structlog
+from obstore.exceptions import AlreadyExistsError, NotSupportedError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from vantage6.common.errors import DataLoss
+
+log = structlog.get_logger()
 
 PART = 4 * 1024 * 1024
 """Bytes of a part; one transfer holds at most one part in memory."""
@@ -25,6 +31,7 @@ class Blobs:
 
     def __init__(self, location: str) -> None:
         self._store: ObjectStore
+        self._once = True
         self._folder: Path | None = None
         if "://" in location:
             self._store = from_url(location)
@@ -34,21 +41,46 @@ class Blobs:
             self._store = LocalStore(location)
 
     async def write_part(self, payload_id: str, index: int, data: bytes) -> None:
-        await obstore.put_async(self._store, _name(payload_id, index), data)
-
-    async def read(self, payload_id: str, size: int, offset: int = 0) -> AsyncIterator[bytes]:
-        """Yields what is stored from `offset` on, in pieces of at most one part."""
-        while offset < size:
-            index, skip = divmod(offset, PART)
+        """Stores a part; DataLoss if it is there already with other bytes."""
+        name = _name(payload_id, index)
+        if self._once:
             try:
-                part = bytes(await (await obstore.get_async(self._store, _name(payload_id, index))).bytes_async())
-            except FileNotFoundError as error:
-                raise DataLoss(f"payload {payload_id}: part {index} is missing from the payload store") from error
-            piece = part[skip:]
-            if not piece:
-                raise DataLoss(f"payload {payload_id}: part {index} is too short in the payload store")
-            yield piece
-            offset += len(piece)
+                await obstore.put_async(self._store, name, data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                if await self._part(payload_id, index) != data:
+                    raise DataLoss("two streams of one upload brought different bytes; begin a new upload") from None
+                return
+            except (NotSupportedError, NotImplementedError):
+                # Some of those that speak S3 cannot; there, only streams through one server process are kept apart.
+                log.warning("blob_store_overwrites", message="the store has no conditional writes")
+                self._once = False
+            else:
+                return
+        await obstore.put_async(self._store, name, data, use_multipart=False)
+
+    async def read(self, payload_id: str, size: int, offset: int = 0) -> AsyncGenerator[memoryview]:
+        """Yields what is stored from `offset` on, in pieces of at most one part; one more is fetched meanwhile."""
+        ahead = asyncio.ensure_future(self._part(payload_id, offset // PART)) if offset < size else None
+        try:
+            while ahead:
+                index, skip = divmod(offset, PART)
+                part, ahead = await ahead, None
+                if not (piece := part[skip:]):
+                    raise DataLoss(f"payload {payload_id}: part {index} is too short in the payload store")
+                offset += len(piece)
+                if offset < size:
+                    ahead = asyncio.ensure_future(self._part(payload_id, offset // PART))
+                yield piece
+        finally:
+            if ahead:
+                ahead.cancel()
+
+    async def _part(self, payload_id: str, index: int) -> memoryview:
+        try:
+            found = await obstore.get_async(self._store, _name(payload_id, index))
+            return memoryview(await found.bytes_async())  # type: ignore[arg-type]
+        except FileNotFoundError as error:
+            raise DataLoss(f"payload {payload_id}: part {index} is missing from the payload store") from error
 
     async def head(self, payload_id: str, length: int) -> bytes:
         """The first bytes, at most `length`."""

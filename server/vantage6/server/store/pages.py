@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import datetime as dt
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import Select, func, select
@@ -24,6 +25,8 @@ class Page:
     number: int | None = None
     size: int | None = None
     descending: bool = False
+    # One of the names that the list can be sorted by.
+    sort: str = "id"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,32 @@ class Slice(Generic[T]):
 
     items: list[T] = field(default_factory=list)
     total: int | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """From `after` on, and before `before`; None is no limit."""
+
+    after: dt.datetime | None = None
+    before: dt.datetime | None = None
+
+    def clauses(self, column: InstrumentedAttribute[Any]) -> list[ColumnElement[bool]]:
+        after = [] if self.after is None else [column >= self.after]
+        return after if self.before is None else [*after, column < self.before]
+
+
+ANY_TIME = Span()
+
+
+def clauses_of(wanted: Any, model: type[Any]) -> list[ColumnElement[bool]]:
+    """The fields of a filter that are named like columns of the model: equal to what is given, or within a span."""
+    found: list[ColumnElement[bool]] = []
+    for one in fields(wanted):
+        given, column = getattr(wanted, one.name), getattr(model, one.name, None)
+        if column is None or given is None:
+            continue
+        found += given.clauses(column) if isinstance(given, Span) else [column == given]
+    return found
 
 
 @dataclass(frozen=True)
@@ -49,10 +78,16 @@ class Visibility:
 
 
 async def fetch(
-    session: AsyncSession, query: Select[T], key: InstrumentedAttribute[int] | ColumnElement[Any], page: Page
-) -> Slice[T]:
-    """Runs `query`, ordered by `key`, for one page or for everything."""
-    ordered = query.order_by(key.desc() if page.descending else key)
+    session: AsyncSession, query: Select[T], key: InstrumentedAttribute[int] | ColumnElement[Any], page: Page,
+    **sorts: InstrumentedAttribute[Any],
+) -> Slice[T]:  # fmt: skip
+    """Runs `query` for one page or for everything, ordered by `key` or by what the page names of `sorts`."""
+    ordered = query
+    if page.sort != "id":
+        chosen = sorts[page.sort]
+        ordered = query.order_by((chosen.desc() if page.descending else chosen.asc()).nulls_last())
+    # The id decides between equals, so that no row is on two pages.
+    ordered = ordered.order_by(key.desc() if page.descending else key)
     if page.number is None or page.size is None:
         return Slice(list(await session.scalars(ordered)))
     total = await session.scalar(select(func.count()).select_from(query.order_by(None).subquery()))

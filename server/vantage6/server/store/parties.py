@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import ColumnElement, Select, delete, false, or_, select, true, update
@@ -11,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from vantage6.common.errors import AlreadyExists, FailedPrecondition
 from vantage6.server.store.events import GONE
 from vantage6.server.store.locks import is_shared, replica_is_alive
-from vantage6.server.store.pages import Page, Slice, Visibility, fetch
+from vantage6.server.store.pages import ANY_TIME, Page, Slice, Span, Visibility, clauses_of, fetch
 from vantage6.server.store.tables import (
     Collaboration,
     Content,
@@ -33,6 +34,34 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Row)
 
 WHOLE = Page()
+
+
+@dataclass(frozen=True)
+class OrganizationFilter:
+    """Only a member of this collaboration; the other fields are columns."""
+
+    collaboration_id: int | None = None
+    name: str | None = None
+    country: str | None = None
+    domain: str | None = None
+
+
+@dataclass(frozen=True)
+class CollaborationFilter:
+    """Only those of this organization; the other fields are columns."""
+
+    organization_id: int | None = None
+    name: str | None = None
+    encrypted: bool | None = None
+
+
+@dataclass(frozen=True)
+class NodeFilter:
+    collaboration_id: int | None = None
+    organization_id: int | None = None
+    online: bool | None = None
+    name: str | None = None
+    last_seen: Span = ANY_TIME
 
 
 async def add_row(session: AsyncSession, row: R, taken: str) -> R:
@@ -59,14 +88,13 @@ class Parties:
         return await self._one(select(Organization).where(Organization.name == name))
 
     async def list_organizations(
-        self, visible: Visibility, page: Page = WHOLE, *, collaboration_id: int | None = None, name: str | None = None
+        self, visible: Visibility, page: Page = WHOLE, wanted: OrganizationFilter | None = None
     ) -> Slice[Organization]:
-        query = select(Organization).where(_organizations_seen(visible))
-        if collaboration_id is not None:
-            query = query.where(Organization.id.in_(_members_of([collaboration_id])))
-        if name is not None:
-            query = query.where(Organization.name == name)
-        return await fetch(self._session, query, Organization.id, page)
+        wanted = wanted or OrganizationFilter()
+        query = select(Organization).where(_organizations_seen(visible), *clauses_of(wanted, Organization))
+        if wanted.collaboration_id is not None:
+            query = query.where(Organization.id.in_(_members_of([wanted.collaboration_id])))
+        return await fetch(self._session, query, Organization.id, page, name=Organization.name)
 
     async def organizations(self, ids: Collection[int]) -> dict[int, Organization]:
         rows = await self._session.scalars(select(Organization).where(Organization.id.in_(ids)))
@@ -94,14 +122,13 @@ class Parties:
         return await self._one(select(Collaboration).where(Collaboration.name == name))
 
     async def list_collaborations(
-        self, visible: Visibility, page: Page = WHOLE, *, organization_id: int | None = None, name: str | None = None
+        self, visible: Visibility, page: Page = WHOLE, wanted: CollaborationFilter | None = None
     ) -> Slice[Collaboration]:
-        query = select(Collaboration).where(_collaborations_seen(visible))
-        if organization_id is not None:
-            query = query.where(Collaboration.id.in_(_collaborations_of([organization_id])))
-        if name is not None:
-            query = query.where(Collaboration.name == name)
-        return await fetch(self._session, query, Collaboration.id, page)
+        wanted = wanted or CollaborationFilter()
+        query = select(Collaboration).where(_collaborations_seen(visible), *clauses_of(wanted, Collaboration))
+        if wanted.organization_id is not None:
+            query = query.where(Collaboration.id.in_(_collaborations_of([wanted.organization_id])))
+        return await fetch(self._session, query, Collaboration.id, page, name=Collaboration.name)
 
     async def add_collaboration(self, row: Collaboration) -> Collaboration:
         return await add_row(self._session, row, f"The collaboration name '{row.name}' is taken.")
@@ -177,21 +204,10 @@ class Parties:
         return await self._one(select(Node).where(Node.api_key_hash == api_key_hash))
 
     async def list_nodes(
-        self,
-        visible: Visibility,
-        page: Page = WHOLE,
-        *,
-        collaboration_id: int | None = None,
-        organization_id: int | None = None,
-        online: bool | None = None,
-        name: str | None = None,
+        self, visible: Visibility, page: Page = WHOLE, wanted: NodeFilter | None = None
     ) -> Slice[Node]:
-        query = select(Node).where(_nodes_seen(visible))
-        wanted = {"collaboration_id": collaboration_id, "organization_id": organization_id, "online": online}
-        for column, value in {**wanted, "name": name}.items():
-            if value is not None:
-                query = query.where(getattr(Node, column) == value)
-        return await fetch(self._session, query, Node.id, page)
+        query = select(Node).where(_nodes_seen(visible), *clauses_of(wanted or NodeFilter(), Node))
+        return await fetch(self._session, query, Node.id, page, name=Node.name, last_seen=Node.last_seen)
 
     async def nodes_at(
         self, *, organization_ids: Collection[int] = (), collaboration_ids: Collection[int] = ()

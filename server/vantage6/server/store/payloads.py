@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.store.tables import Content, Payload, Result, Task
@@ -71,6 +71,21 @@ class Payloads:
     async def forget(self, content: Content) -> None:
         """Deletes one content; its payload is abandoned when it was the last."""
         await self._session.delete(content)
+
+    async def advance(self, payload_id: str, received: int) -> None:
+        """Says how far an upload is; never goes back."""
+        behind = update(Payload).where(Payload.id == payload_id, Payload.received < received)
+        await self._session.execute(behind.values(received=received))
+
+    async def completed(self, payload_id: str, sha256: bytes) -> bool:
+        """False if there is no such payload any more."""
+        done = update(Payload).where(Payload.id == payload_id).values(complete=True, sha256=sha256)
+        return bool((await self._session.execute(done)).rowcount)  # type: ignore[attr-defined]
+
+    async def discard(self, payload_id: str) -> bool:
+        """Deletes an upload unless it is complete; says whether it is gone."""
+        unfinished = delete(Payload).where(Payload.id == payload_id, Payload.complete.is_(False))
+        return bool((await self._session.execute(unfinished)).rowcount)  # type: ignore[attr-defined]
 
     def add(self, payload: Payload) -> None:
         self._session.add(payload)

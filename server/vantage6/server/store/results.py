@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.domain.states import OPEN, ResultState
 from vantage6.server.store.locks import is_shared, lock_tasks
+from vantage6.server.store.pages import ANY_TIME, Span, clauses_of
 from vantage6.server.store.tables import Content, Result, Task
 from vantage6.server.store.tasks import TaskSight
 
@@ -24,6 +25,7 @@ class ResultFilter:
     task_id: int | None = None
     performer: tuple[int, int] | None = None
     organization_id: int | None = None
+    finished_at: Span = ANY_TIME
     ids: Collection[int] | None = None
 
     def apply(self, query: Select[Result]) -> Select[Result]:
@@ -31,8 +33,7 @@ class ResultFilter:
         clauses = [
             self.sight.clause(),
             None if self.states is None else Result.state.in_(self.states),
-            None if self.task_id is None else Result.task_id == self.task_id,
-            None if self.organization_id is None else Result.organization_id == self.organization_id,
+            *clauses_of(self, Result),
             None if self.ids is None else Result.id.in_(self.ids),
         ]
         if self.sight.performer is not None:
@@ -103,6 +104,11 @@ class Results:
         for task_id, state, number in await self._session.execute(query):
             found[task_id][ResultState(state)] = number
         return found
+
+    async def open_counts(self) -> dict[ResultState, int]:
+        """How many results wait, or are under way, in which state; from the small index of those that are not final."""
+        query = select(Result.state, func.count()).where(Result.state <= ResultState.RUNNING).group_by(Result.state)
+        return {ResultState(state): number for state, number in await self._session.execute(query)}
 
     async def pending(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Result, Task]]:
         """The next results for nodes: `wanted` maps (organization, collaboration) to how many it takes."""

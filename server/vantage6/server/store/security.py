@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, or_, select, update
 
-from vantage6.server.store.pages import Page, Slice, fetch
+from vantage6.server.store.pages import ANY_TIME, Page, Slice, Span, clauses_of, fetch
 from vantage6.server.store.tables import AuditEntry, OneTimeSecret, SecondFactor
 
 if TYPE_CHECKING:
@@ -22,12 +22,11 @@ PASSWORD_RESET = "password_reset"  # noqa: S105  # The name of a purpose.
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Exact values; empty means any."""
-
-    caller: str = ""
-    action: str = ""
-    target: str = ""
-    outcome: str = ""
+    caller: str | None = None
+    action: str | None = None
+    target: str | None = None
+    outcome: str | None = None
+    time: Span = ANY_TIME
 
 
 class Security:
@@ -96,10 +95,7 @@ class Security:
         self._session.add(entry)
 
     async def audit_entries(self, wanted: AuditFilter, page: Page) -> Slice[AuditEntry]:
-        query = select(AuditEntry)
-        for name, text in vars(wanted).items():
-            if text:
-                query = query.where(getattr(AuditEntry, name) == text)
+        query = select(AuditEntry).where(*clauses_of(wanted, AuditEntry))
         return await fetch(self._session, query, AuditEntry.id, page)
 
     async def forget_audit(self, before: dt.datetime) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from vantage6.server.store.pages import ANY_TIME, Span, clauses_of
 from vantage6.server.store.tables import Result, Task
 from vantage6.server.store.tables import Sequence as SequenceRow
 
@@ -53,17 +54,18 @@ class TaskFilter:
     run_id: int | None = None
     states: Collection[int] | None = None
     name: str | None = None
+    image: str | None = None
+    initiator_id: int | None = None
+    user_id: int | None = None
+    created_at: Span = ANY_TIME
     ids: Collection[int] | None = field(default=None)
 
     def apply(self, query: Select[Task]) -> Select[Task]:
         clauses = [
             self.sight.clause(),
-            None if self.collaboration_id is None else Task.collaboration_id == self.collaboration_id,
+            *clauses_of(self, Task),
             None if self.performer is None else _performed_by(*self.performer),
-            None if self.parent_id is None else Task.parent_id == self.parent_id,
-            None if self.run_id is None else Task.run_id == self.run_id,
             None if self.states is None else Task.state.in_(self.states),
-            None if self.name is None else Task.name == self.name,
             None if self.ids is None else Task.id.in_(self.ids),
         ]
         return query.where(*(clause for clause in clauses if clause is not None))
