@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
+from sqlalchemy.exc import DBAPIError
 
 from tests.chaos.line import Line, line_to
 from tests.node.fake_runtime import FakeRuntime
@@ -41,6 +42,8 @@ from vantage6.server.domain.caller import Operation, Resource, Scope, UserCaller
 from vantage6.server.domain.events import Topic
 from vantage6.server.domain.states import FINAL
 from vantage6.server.store.tables import Result, Task
+
+T = TypeVar("T")
 
 PATIENCE = 30.0
 ROOT = "a password for root 17"
@@ -92,8 +95,9 @@ class Small:
         return self.server.dispatcher.is_online((self.organization_id, self.collaboration_id))
 
     async def create(self, **fields: Any) -> int:
+        fields.setdefault("key", secrets.token_hex(8))
         request = task_pb2.CreateTaskRequest(
-            collaboration_id=self.collaboration_id, image="count:1", key=secrets.token_hex(8),
+            collaboration_id=self.collaboration_id, image="count:1",
             organizations=[task_pb2.TaskOrganization(id=self.organization_id, input=b"json.{}")], **fields,
         )  # fmt: skip
         caller = UserCaller(
@@ -113,6 +117,24 @@ class Small:
         finally:
             self.server.hub.close(watch)
         return last
+
+    async def insist(self, **fields: Any) -> int:
+        """Creates a task as the client does, which asks again, with the same key, when the server failed."""
+        fields["key"] = secrets.token_hex(8)
+        return await self._again(lambda: self.create(**fields))
+
+    async def see_complete(self, task_id: int) -> event_pb2.Event:
+        """As `complete`, for a database that comes and goes meanwhile."""
+        return await self._again(lambda: self.complete(task_id))
+
+    @staticmethod
+    async def _again(work: Callable[[], Awaitable[T]]) -> T:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    return await work()
+                except (DBAPIError, OSError):
+                    await asyncio.sleep(0.1)
 
     async def rows(self) -> tuple[list[Result], list[Task]]:
         from sqlalchemy import select  # noqa: PLC0415 - only these tests look at all rows
@@ -143,12 +165,17 @@ class Small:
 
 @asynccontextmanager
 async def small_network(
-    folder: Path, *, runtime: Runtime | None = None, heartbeat: float = 0.2, tokens: dict[str, float] | None = None
+    folder: Path,
+    *,
+    runtime: Runtime | None = None,
+    heartbeat: float = 0.2,
+    tokens: dict[str, float] | None = None,
+    uri: str = "",
 ) -> AsyncIterator[Small]:
     (folder / "root").write_text(ROOT)
     config = ServerConfig.model_validate({
         "address": "127.0.0.1:0", "data_dir": folder / "server", "heartbeat_seconds": heartbeat,
-        "root_password_file": folder / "root", "tokens": tokens or {},
+        "root_password_file": folder / "root", "tokens": tokens or {}, "uri": uri,
     })  # fmt: skip
     async with Server(config) as server, line_to(lambda: server.port) as line:
         small = Small(folder, server, line, runtime or FakeRuntime())

@@ -325,7 +325,7 @@ def test_clean_removes_what_nobody_uses_and_asks_first(machine: Machine) -> None
 @pytest.mark.row("M54")
 def test_a_node_runs_from_its_image(machine: Machine, docker_engine: DockerClient, tmp_path: Path) -> None:
     """The server is on this machine, so the container reaches it by the gateway of its own bridge."""
-    subprocess.run([sys.executable, str(ROOT / "tools" / "images.py"), "--node"], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "tools.services", "node"], check=True, cwd=ROOT)
     subnet = docker_engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
     bridge = str(ipaddress.ip_network(subnet)[1])
     name = f"boxed-{os.getpid()}"
