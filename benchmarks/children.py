@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -33,6 +34,10 @@ class Child:
                 *self._command, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
                 start_new_session=True, limit=2**26,
             )  # fmt: skip
+        # Each session may have a share of the processors of its own, within which alone `nice` counts: it gets ours.
+        with contextlib.suppress(OSError):
+            priority = str(os.getpriority(os.PRIO_PROCESS, 0))
+            Path(f"/proc/{self._process.pid}/autogroup").write_text(priority, encoding="ascii")  # noqa: ASYNC240
         return self
 
     async def __aexit__(

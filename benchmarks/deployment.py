@@ -72,7 +72,7 @@ class Deployment:
     async def researcher(self) -> AsyncIterator[AsyncClient]:
         """A client that is logged in as a user of the first organization, with its key."""
         known = self.folder / "known.json"
-        async with AsyncClient(self.url, self.ca_file, known_organizations=known) as client:
+        async with AsyncClient(self.url, ca_file=self.ca_file, known_organizations=known) as client:
             await client.authenticate("researcher", PASSWORD)
             path = self.folder / "researcher.pem"
             if not path.exists():
@@ -106,6 +106,8 @@ async def deployment(folder: Path, *, gateway: bool = True, heartbeat: float = 3
                 "servers": [address],
                 "tls": tls,
                 "access_log": "none",
+                # One address asks for what many would.
+                "requests_per_second": 0,
             }
             path = _write(folder / "gateway.yaml", gateway_config)
             envoy = Child("vantage6.gateway", "--config", str(path), log=folder / "gateway.log")

@@ -43,10 +43,6 @@ OURS = (
     ROOT / "algorithm/vantage6/algorithm",
 )
 EXAMPLES = ROOT / "examples" / "algorithms"
-NODE_PACKAGES = ("grpcio", "protobuf", "googleapis-common-protos", "cryptography", "docker", "pydantic", "pyyaml",
-                 "platformdirs", "structlog", "click", "rich", "rich-click", "questionary", "requests")  # fmt: skip
-NODE_OURS = (*OURS[:2], ROOT / "node/vantage6/node")
-NODE_IMAGE = "vantage6/node:dev"
 PYTHON_IMAGE = "vantage6/python:dev"
 BASE_IMAGE = "vantage6/algorithm-base:dev"
 STAMP = "vantage6.content"
@@ -259,16 +255,6 @@ def all_images(only_python: bool) -> Iterator[Image]:
             yield Image(name, (*base, (example_layer(package), "app")), ENTRYPOINT, [package.name], BASE_ENV)
 
 
-def node_image() -> Image:
-    """The node with what it imports; the Docker engine that it uses is the host's."""
-    entrypoint = ["python3", "-m", "vantage6.node.cli"]
-    layers = (
-        (python_layer(), "."), (site_layer(NODE_PACKAGES, "node.site"), "opt/site"),
-        (ours_layer(NODE_OURS, "node.vantage6"), "opt/vantage6"),
-    )  # fmt: skip
-    return Image(NODE_IMAGE, layers, entrypoint, [], BASE_ENV)
-
-
 def make_root(image: Image) -> None:
     """Puts the layers together with hard links: one more image costs names, not bytes."""
     folder = OUTPUT / image.name.replace("/", "__")
@@ -327,9 +313,7 @@ def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def build_image(client: DockerClient, image: Image, below: str) -> None:
     example = image.layers[-1][1] == "app"
-    kind = "example" if example else "service" if image.name == NODE_IMAGE else "algorithm"
-    text = (ROOT / "images" / f"{kind}.Dockerfile").read_text()
-    text += f"ENTRYPOINT {json.dumps(image.entrypoint)}\n" if kind == "service" else ""
+    text = (ROOT / "images" / f"{'example' if example else 'algorithm'}.Dockerfile").read_text()
     text += f"CMD {json.dumps(image.command)}\n" if image.command else ""
     with tempfile.TemporaryFile() as stream:
         with tarfile.open(fileobj=stream, mode="w") as archive:
@@ -359,7 +343,6 @@ def main() -> None:
     parser.add_argument("--docker", action="store_true", help="only in the engine, which must answer")
     parser.add_argument("--sandbox", action="store_true", help="only the root file systems")
     parser.add_argument("--only-python", action="store_true", help=f"only {PYTHON_IMAGE}, the smallest")
-    parser.add_argument("--node", action="store_true", help=f"only {NODE_IMAGE}, in the engine")
     parser.add_argument("--base-image", help="for the engine: an image with Python, in place of this machine's own")
     options = parser.parse_args()
     client = None if options.sandbox else engine()
@@ -371,14 +354,6 @@ def main() -> None:
     OUTPUT.mkdir(parents=True, exist_ok=True)
     with (OUTPUT / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Tests in several processes ask for the images at once.
-        if options.node:
-            if client is None:
-                raise fail("no Docker engine answers")
-            for image in (*all_images(only_python=True), node_image()):
-                make_in_engine(
-                    client, image, None if image.name == PYTHON_IMAGE else options.base_image or PYTHON_IMAGE
-                )
-            return
         make_all(client, roots=not options.docker, only_python=options.only_python, base=options.base_image)
 
 
