@@ -39,7 +39,9 @@ Global___ProgressKind: _TypeAlias = ProgressKind  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """Something that happened."""
+    """Something that happened. One without a kind says nothing: it is sent after 20 seconds without any, since proxies
+    on the way end streams that are idle.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -239,9 +241,9 @@ class LogEvent(_message.Message):
     task_id: _builtins.int
     organization_id: _builtins.int
     sequence: _builtins.int
-    """Counts from 0 within the assignment."""
+    """Counts the messages, from 0 at each start of the run or of its node."""
     lines: _builtins.bytes
-    """Sealed for the initiator in an encrypted collaboration."""
+    """Whole lines. Sealed for the initiator in an encrypted collaboration."""
     def __init__(
         self,
         *,

@@ -59,7 +59,8 @@ class EventServiceServicer:
 
         Callers: users; containers, for tasks that they created.
         Errors: NOT_FOUND for a task that the caller may not see, OUT_OF_RANGE for an `after_id` that is no
-        longer kept. Idempotent.
+        longer kept; UNAUTHENTICATED when the token with which the watch began expires or its session is ended, and
+        UNAVAILABLE when the caller's rights have changed: go on with a new call, after the last event's id. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,8 @@ class EventServiceStub:
 
     Callers: users; containers, for tasks that they created.
     Errors: NOT_FOUND for a task that the caller may not see, OUT_OF_RANGE for an `after_id` that is no
-    longer kept. Idempotent.
+    longer kept; UNAUTHENTICATED when the token with which the watch began expires or its session is ended, and
+    UNAVAILABLE when the caller's rights have changed: go on with a new call, after the last event's id. Idempotent.
     """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.StreamEventsRequest, _httpbody_pb2.HttpBody]
     """The same as server-sent events; `id:` is the event's id, `event:` its kind, `data:` its JSON.
@@ -61,7 +62,8 @@ class EventServiceAsyncStub(EventServiceStub):
 
     Callers: users; containers, for tasks that they created.
     Errors: NOT_FOUND for a task that the caller may not see, OUT_OF_RANGE for an `after_id` that is no
-    longer kept. Idempotent.
+    longer kept; UNAUTHENTICATED when the token with which the watch began expires or its session is ended, and
+    UNAVAILABLE when the caller's rights have changed: go on with a new call, after the last event's id. Idempotent.
     """
     StreamEvents: _aio.UnaryStreamMultiCallable[_event_pb2.StreamEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """The same as server-sent events; `id:` is the event's id, `event:` its kind, `data:` its JSON.
@@ -84,7 +86,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Callers: users; containers, for tasks that they created.
         Errors: NOT_FOUND for a task that the caller may not see, OUT_OF_RANGE for an `after_id` that is no
-        longer kept. Idempotent.
+        longer kept; UNAUTHENTICATED when the token with which the watch began expires or its session is ended, and
+        UNAVAILABLE when the caller's rights have changed: go on with a new call, after the last event's id. Idempotent.
         """
 
     @_abc_1.abstractmethod
