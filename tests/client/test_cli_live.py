@@ -165,7 +165,19 @@ def test_keys(root: Shell, tmp_path: Path) -> None:
     assert root("keys", "show", file).stdout == fingerprint
     one, two = (number(root("organization", "create", f"key {each}", "--json")) for each in (1, 2))
     study = number(root("collaboration", "create", "sealed", "-o", one, "-o", two, "--json"))
-    user = ("user", "create", "bob", "--email", "b@x.example", "-o", one, "-r", "researcher")
+    user = (
+        "user",
+        "create",
+        "bob",
+        "--email",
+        "b@x.example",
+        "-o",
+        one,
+        "-r",
+        "researcher",
+        "-r",
+        "organization_admin",
+    )
     root(*user, typed=f"{PASSWORD}\n{PASSWORD}\n")
     root("login", "-u", "bob", "--key", file, typed=f"{PASSWORD}\n")
     done = root("task", "create", "-c", study, "-o", two, "-i", "image", "-m", "go", code=1)
@@ -175,7 +187,7 @@ def test_keys(root: Shell, tmp_path: Path) -> None:
         "setup_encryption"
         in root("task", "create", "-c", study, "-o", one, "-i", "image", "-m", "go", "--no-key", code=1).output
     )
-    assert "another key" in root("keys", "trust", one, "1111 2222", code=1).output
+    assert "another key" in root("keys", "trust", one, "1" * 64, code=1).output
     root("keys", "trust", one, fingerprint.strip())
     assert fingerprint.strip() in root("keys", "list").stdout
     assert root("keys", "rotate", file).stdout == root("keys", "show", file).stdout != fingerprint

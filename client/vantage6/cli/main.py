@@ -15,6 +15,7 @@ from vantage6.cli import output
 from vantage6.cli.connection import Connection, connected, log_in, remember
 from vantage6.cli.keys import keys
 from vantage6.cli.parties import collaboration, node, organization
+from vantage6.cli.proxy import proxy
 from vantage6.cli.tasks import task
 from vantage6.cli.users import user
 from vantage6.client.errors import Vantage6Error
@@ -87,5 +88,5 @@ def whoami(connection: Connection, as_json: bool) -> None:
         output.show_one(client.whoami, as_json=as_json)
 
 
-for group in (task, organization, collaboration, node, user, keys):
+for group in (task, organization, collaboration, node, user, keys, proxy):
     main.add_command(group)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
+from click.exceptions import Exit as Leave
 
 from vantage6.cli import output
 from vantage6.cli.connection import Connection, connected
@@ -97,7 +98,7 @@ def _all(client: Client, collaboration: int) -> list[int]:
 
 def _exit(state: TaskState) -> None:
     if state in (TaskState.FAILED, TaskState.CANCELLED):
-        raise click.exceptions.Exit(Code.FAILED)
+        raise Leave(Code.FAILED)
 
 
 @task.command("list")
@@ -175,4 +176,4 @@ def result(connection: Connection, task_id: int, file: Path | None, folder: Path
         found = list(client.results(task_id, folder=folder))
     output.write([output.plain(each) for each in found], file)
     if not all(each.completed for each in found):
-        raise click.exceptions.Exit(Code.FAILED)
+        raise Leave(Code.FAILED)

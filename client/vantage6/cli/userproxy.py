@@ -71,13 +71,15 @@ class UserProxy:
         app.router.add_get("/proxy", self._about)
         app.router.add_post("/api/task", self._create)
         app.router.add_route("*", "/{path:.*}", self._pass)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, auto_decompress=False)
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, auto_decompress=False, shutdown_timeout=0.1
+        )
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=1).start()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         self._runner = runner
         port = int(runner.addresses[0][1])
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
-        connector = aiohttp.TCPConnector(ssl=self._context if self._context else True)
+        connector = aiohttp.TCPConnector(ssl=self._context or True)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
         self._web = aiohttp.ClientSession(
             connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
@@ -108,7 +110,7 @@ class UserProxy:
         shown = request.headers.getall("authorization", [])
         if len(shown) != 1 or not hmac.compare_digest(shown[0].encode(errors="replace"), self._token):
             raise Unauthenticated(
-                "header 'Authorization: Bearer …' with the token that `v6 proxy` wrote down is missing"
+                "header 'Authorization: Bearer …' with the token of `v6 proxy` is missing"
             )
 
     async def _about(self, request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from vantage6.client._models import (
     Collaboration,
+    LogLine,
     Node,
     Organization,
     Result,
@@ -21,6 +22,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Collaboration",
+    "LogLine",
     "Node",
     "Organization",
     "Result",

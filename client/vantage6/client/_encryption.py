@@ -152,12 +152,14 @@ class Encryption:
 
         await asyncio.to_thread(opened)
 
-    async def open_line(self, data: bytes, sender: Organization, task: Task) -> bytes:
-        """A line on how far a run is; plain ones count for those only who set up no encryption."""
+    async def open_line(
+        self, data: bytes, sender: Organization, task: Task, purpose: Purpose = Purpose.PROGRESS
+    ) -> bytes:
+        """What a run says of itself; plain text counts for those only who set up no encryption."""
         if self._ring is None:
             return b"" if looks_sealed(data) else data
         key = await asyncio.to_thread(self._senders, sender)
-        binding = Binding(task.collaboration_id, task.key, sender.id, self._own, Purpose.PROGRESS)
+        binding = Binding(task.collaboration_id, task.key, sender.id, self._own, purpose)
         return open_sealed(data, to=self._ring, by=key, binding=binding)
 
     def _need(self) -> KeyRing:

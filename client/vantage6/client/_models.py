@@ -290,6 +290,19 @@ class TaskResult(Shown):
         return self.state is ResultState.COMPLETED
 
 
+@dataclass(frozen=True)
+class LogLine:
+    """One line that a run has printed."""
+
+    organization_id: int
+    organization_name: str
+    result_id: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.organization_name}: {self.text}"
+
+
 def _time(message: Message, name: str) -> dt.datetime | None:
     found: dt.datetime | None = getattr(message, name).ToDatetime(dt.UTC) if message.HasField(name) else None
     return found

@@ -158,6 +158,7 @@ class Tasks(Blocking[_tasks.Tasks]):
 
 class Results(Blocking[_tasks.Results]):
     get = call(_tasks.Results.get)
+    logs = iterate(_tasks.Results.logs)
     list = iterate(_tasks.Results.list)
 
 
@@ -233,6 +234,7 @@ class Client(Blocking[AsyncClient]):
     trusted = call(AsyncClient.trusted)
     wait = call(AsyncClient.wait)
     results = iterate(AsyncClient.results)
+    logs = iterate(AsyncClient.logs)
     post_task = call(AsyncClient.post_task)
     get_results = call(AsyncClient.get_results)
     request = call(AsyncClient.request)

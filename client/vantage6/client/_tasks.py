@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from typing import IO, TYPE_CHECKING, cast
 
 from vantage6.api.v1 import result_pb2, task_pb2
-from vantage6.client._models import Collaboration, Organization, Result, Task
+from vantage6.client._models import Collaboration, LogLine, Organization, Result, Task
 from vantage6.client._parties import Collaborations, Noun, Organizations
 from vantage6.client._payloads import Content, content_of, place, spool
 from vantage6.common.chunks import INLINE_LIMIT
@@ -149,6 +149,15 @@ class Tasks(Noun):
 
 class Results(Noun):
     """How tasks stand at each organization. What an organization returned comes from `client.results(task)`."""
+
+    follow: Callable[[int, int], AsyncIterator[LogLine]]
+
+    async def logs(self, id: int) -> AsyncIterator[LogLine]:  # noqa: A002
+        """What one run prints, as it prints it; ends with the run. `client.logs(task)` gives those of all runs."""
+        lines = self.follow((await self.get(id)).task_id, id)
+        async with aclosing(cast("AsyncGenerator[LogLine, None]", lines)):
+            async for line in lines:
+                yield line
 
     async def get(self, id: int) -> Result:  # noqa: A002
         request = result_pb2.GetResultRequest(id=id)

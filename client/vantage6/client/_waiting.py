@@ -13,7 +13,14 @@ from vantage6.client._models import Organization, Result, ResultState, Task
 from vantage6.client._parties import Organizations
 from vantage6.client._payloads import pause
 from vantage6.client._view import Site, View
-from vantage6.common.errors import DeadlineExceeded, Internal, OutOfRange, Unavailable, Vantage6Error
+from vantage6.common.errors import (
+    DeadlineExceeded,
+    Internal,
+    OutOfRange,
+    Unauthenticated,
+    Unavailable,
+    Vantage6Error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -107,11 +114,12 @@ class Waiting:
         last, attempt = NO_EVENT, 0
         while True:
             request = event_pb2.WatchRequest(task_id=id, after_id=last or None, only_final=only_final)
+            used, heard = await self._session.fresh(), False
             try:
                 async with aclosing(self._session.stream(self._session.events.Watch, request)) as events:
                     async for event in events:
                         connected(True)
-                        attempt, last = 0, event.id or last
+                        heard, attempt, last = True, 0, event.id or last
                         yield event
                         if _ends(event, id):
                             return
@@ -119,18 +127,27 @@ class Waiting:
                 if last == NO_EVENT:
                     raise
                 last = NO_EVENT
+            except Unauthenticated:
+                # The token with which the watch began is over: a new one goes on after the last event, if there is one.
+                if not heard or not await self._session.renewed(used):
+                    raise
+                continue
             except Unavailable:
                 connected(False)
             # The stream ended before the task did: the server is going away, or the task ended unseen.
             attempt += 1
             await pause(min(attempt, 7))
-            try:
-                complete = (await self._tasks.get(id)).complete
-            except (Unavailable, Internal):
-                continue
-            connected(True)
-            if complete:
+            if await self._completed(id, connected):
                 return
+
+    async def _completed(self, id: int, connected: Callable[[bool], None]) -> bool:  # noqa: A002
+        """Whether the task is, as far as somebody answers."""
+        try:
+            complete = (await self._tasks.get(id)).complete
+        except (Unavailable, Internal):
+            return False
+        connected(True)
+        return complete
 
 
 def _ends(event: event_pb2.Event, task_id: int) -> bool:

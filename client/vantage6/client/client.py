@@ -15,7 +15,8 @@ from vantage6.api.v1 import system_pb2
 from vantage6.client._encryption import Encryption
 from vantage6.client._harvest import Harvest
 from vantage6.client._login import LoginFile
-from vantage6.client._models import Task, TaskResult, User, WhoAmI
+from vantage6.client._logs import Logs
+from vantage6.client._models import LogLine, Task, TaskResult, User, WhoAmI
 from vantage6.client._parties import Collaborations, Nodes, Organizations
 from vantage6.client._people import Roles, Users
 from vantage6.client._session import Session
@@ -64,6 +65,7 @@ class AsyncClient(Legacy):
         self.task = Tasks(self._session, self._encryption)
         self.result = Results(self._session)
         self._waiting = Waiting(self._session, self._encryption, self.task, self.result)
+        self.result.follow = self.logs
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,6 +129,19 @@ class AsyncClient(Legacy):
         `timeout` in seconds ends the waiting with DeadlineExceeded; the task goes on.
         """
         return await self._waiting.wait(task, progress=progress, timeout=timeout)
+
+    async def logs(self, task: Task | int, result: int | None = None) -> AsyncIterator[LogLine]:
+        """What the task's runs print, as they print it, where the site shares it (`share_logs`); ends with the task.
+
+        With a `result`, only of that one. What was printed before is there as far as it is kept: the last lines.
+        """
+        known = await self.task.get(task) if isinstance(task, int) else task
+        async with aclosing(self._logs(known).lines(result)) as lines:
+            async for line in lines:
+                yield line
+
+    def _logs(self, task: Task) -> Logs:
+        return Logs(self._session, self._encryption, self._waiting, task)
 
     async def rotate_private_key(self, path: str | Path, passphrase: str | None = None) -> str:
         """Makes a new key pair for the organization, in front of the others in its file; returns its fingerprint.

@@ -1,0 +1,173 @@
+#' Ask organizations to run an algorithm
+#'
+#' Through the user proxy the input is sealed for each organization. Without it, collaborations that are encrypted
+#' refuse the task.
+#'
+#' @param client From [vtg_proxy()] or [vtg_client()].
+#' @param collaboration Id of the collaboration.
+#' @param organizations Ids of the organizations that are to run it.
+#' @param image The algorithm's container image.
+#' @param method Which of its functions.
+#' @param ... Arguments of the function, in order; named ones by their name. Vectors of length one become single
+#'   values; wrap them in [I()] to send a list of one.
+#' @param name,description For people, seen by the server: not sealed.
+#' @param databases Labels of the databases that it may read.
+#' @return The task, for [wait_task()] and [results()].
+#' @examples
+#' \dontrun{
+#' task <- create_task(client, 1, 1, "vantage6/examples/average-r:dev", "average", "age")
+#' results(client, task)
+#' }
+#' @export
+create_task <- function(client, collaboration, organizations, image, method, ..., name = "", description = "",
+                        databases = "default") {
+  arguments <- list(...)
+  named <- if (is.null(names(arguments))) rep(FALSE, length(arguments)) else nzchar(names(arguments))
+  input <- list(method = method, args = unname(arguments[!named]))
+  if (any(named)) input$kwargs <- arguments[named]
+  body <- list(
+    collaboration_id = as.integer(collaboration), image = image, name = name, description = description,
+    databases = I(databases)
+  )
+  if (isTRUE(client$proxied)) {
+    body$organizations <- I(as.integer(organizations))
+    body$input <- input
+  } else {
+    data <- gsub("\n", "", jsonlite::base64_enc(charToRaw(paste0("json.", to_json(input)))), fixed = TRUE)
+    body$organizations <- lapply(as.integer(organizations), function(id) list(id = id, input = data))
+  }
+  as_task(call_api(client, "POST", "/api/task", body))
+}
+
+#' A task as it is now, and ending one
+#'
+#' `cancel_task()` stops what is unfinished of a task; what has been returned stays.
+#'
+#' @inheritParams wait_task
+#' @return The task.
+#' @export
+get_task <- function(client, task) {
+  as_task(call_api(client, "GET", paste0("/api/task/", task_id(task))))
+}
+
+#' @rdname get_task
+#' @export
+cancel_task <- function(client, task) {
+  as_task(call_api(client, "POST", paste0("/api/task/", task_id(task), "/cancel"), structure(list(), names = character())))
+}
+
+#' Wait until a task is complete
+#'
+#' What happens is pushed by the server; nothing is asked again and again. A connection that breaks is made anew and
+#' goes on where it was.
+#'
+#' @param client From [vtg_proxy()] or [vtg_client()].
+#' @param task From [create_task()], or its id.
+#' @param progress Say what happens at each organization.
+#' @return The task in its final state.
+#' @examples
+#' \dontrun{
+#' wait_task(client, task)
+#' }
+#' @export
+wait_task <- function(client, task, progress = interactive()) {
+  id <- task_id(task)
+  path <- paste0("/api/event?task_id=", id)
+  last <- ""
+  attempt <- 0
+  repeat {
+    found <- get_task(client, id)
+    if (isTRUE(found$complete)) return(found)
+    tryCatch(
+      follow(client, path, last, function(event, at) {
+        last <<- at
+        attempt <<- 0
+        if (progress) tell(event, id)
+      }),
+      # The connection broke, or was refused: the question above says whether anything is left to wait for.
+      error = function(error) if (inherits(error, "vtg_error")) stop(error)
+    )
+    if (attempt > 0) Sys.sleep(min(30, 0.1 * 2^attempt) * stats::runif(1, 0.5, 1))
+    attempt <- attempt + 1
+  }
+}
+
+#' What the organizations returned
+#'
+#' Waits until the task is complete. Through the user proxy results are opened and their senders' signatures checked.
+#'
+#' @inheritParams wait_task
+#' @return A list with one element for each organization: `organization_id`, `state`, `reason`, `message` and `value`,
+#'   which is `NULL` for one that did not deliver. An error if a result was tampered with.
+#' @examples
+#' \dontrun{
+#' for (result in results(client, task)) print(result$value)
+#' }
+#' @export
+results <- function(client, task, progress = interactive()) {
+  wait_task(client, task, progress)
+  found <- call_api(client, "GET", paste0("/api/task/", task_id(task), "/result"))
+  lapply(found, as_result)
+}
+
+as_result <- function(found) {
+  if (!is.null(found$error)) vtg_stop(found$error, 200)
+  if (is.null(found$result) && !is.null(found$result_payload)) {
+    vtg_stop(list(message = "the output is large: fetch it with the user proxy", reason = "RESOURCE_EXHAUSTED"), 200)
+  }
+  organization <- found$organization
+  structure(
+    list(
+      id = found$id,
+      organization_id = if (is.list(organization)) organization$id else organization,
+      state = sub("^RESULT_STATE_", "", found$state),
+      reason = found$reason,
+      message = found$message,
+      value = if (is.null(found$result)) NULL else deserialize(jsonlite::base64_dec(found$result))
+    ),
+    class = "vtg_result"
+  )
+}
+
+# The value behind the name of its format and a dot.
+deserialize <- function(data) {
+  end <- which(data == charToRaw("."))[1]
+  if (is.na(end) || end > 10) stop("the output does not begin with a format, such as 'json.'", call. = FALSE)
+  format <- tolower(rawToChar(data[seq_len(end - 1)]))
+  rest <- data[-seq_len(end)]
+  switch(
+    format,
+    json = {
+      text <- rawToChar(rest)
+      Encoding(text) <- "UTF-8"
+      jsonlite::fromJSON(text)
+    },
+    bytes = rest,
+    stop("the output is in the format ", format, ", which this package does not read", call. = FALSE)
+  )
+}
+
+as_task <- function(found) structure(found, class = "vtg_task")
+
+task_id <- function(task) as.integer(if (is.list(task)) task$id else task)
+
+tell <- function(event, id) {
+  result <- event$result
+  if (is.null(result) || !identical(as.integer(result$task_id), id)) return(invisible())
+  state <- tolower(sub("^RESULT_STATE_", "", result$state))
+  message("organization ", result$organization_id, ": ", state, if (nzchar(paste0("", result$reason))) " ", result$reason)
+}
+
+#' @export
+print.vtg_task <- function(x, ...) {
+  state <- tolower(sub("^TASK_STATE_", "", paste0("", x$state)))
+  cat("<vtg task ", x$id, "> ", x$name, ": ", x$image, ", ", state, "\n", sep = "")
+  invisible(x)
+}
+
+#' @export
+print.vtg_result <- function(x, ...) {
+  cat("<vtg result> organization ", x$organization_id, ": ", tolower(x$state), " ", x$reason, "\n", sep = "")
+  if (!is.null(x$value)) print(x$value)
+  invisible(x)
+}

@@ -1,0 +1,37 @@
+test_that("values are read by the name of their format", {
+  expect_equal(deserialize(charToRaw('json.{"average":52.5,"sites":["a","b"]}')), list(average = 52.5, sites = c("a", "b")))
+  expect_equal(deserialize(charToRaw("JSON.[1,2]")), 1:2)
+  expect_equal(deserialize(c(charToRaw("bytes."), as.raw(0:3))), as.raw(0:3))
+  expect_equal(deserialize(charToRaw('json."\u00e9"')), "\u00e9")
+  expect_error(deserialize(charToRaw("no format at all")), "does not begin with a format")
+  expect_error(deserialize(as.raw(c(0x80, 0x04))), "does not begin with a format")
+  expect_error(deserialize(charToRaw("pickle.x")), "does not read")
+})
+
+test_that("arguments become JSON as they are meant", {
+  expect_equal(to_json(list(args = list("age", 1.5, TRUE, I("x")))), '{"args":["age",1.5,true,["x"]]}')
+  expect_equal(to_json(list(args = list())), '{"args":[]}')
+  expect_equal(to_json(1 / 3), "0.333333333333333")
+})
+
+test_that("failures carry their reason", {
+  caught <- tryCatch(vtg_stop(list(msg = "no such task", details = list(list(reason = "NOT_FOUND"))), 404), vtg_error = identity)
+  expect_equal(caught$reason, "NOT_FOUND")
+  expect_equal(conditionMessage(caught), "no such task")
+})
+
+test_that("results that do not open are errors, and others have a value or none", {
+  opened <- as_result(list(id = 1L, organization = 2L, state = "RESULT_STATE_COMPLETED", result = "anNvbi4x"))
+  expect_equal(opened$value, 1L)
+  failed <- as_result(list(id = 1L, organization = list(id = 2L), state = "RESULT_STATE_FAILED", reason = "DEADLINE"))
+  expect_null(failed$value)
+  expect_equal(failed$organization_id, 2L)
+  broken <- list(id = 1L, error = list(reason = "ENVELOPE_BROKEN", message = "it does not open"))
+  expect_error(as_result(broken), "does not open", class = "vtg_error")
+})
+
+test_that("without a proxy it says what to start", {
+  expect_error(vtg_proxy(tempfile()), "v6 proxy")
+  expect_error(collaborations("x"), "vtg_proxy")
+  expect_error(collaborations(vtg_client("http://127.0.0.1:1")), class = "vtg_error")
+})
