@@ -26,6 +26,7 @@ ENTRYPOINT ["python3", "-m", "vantage6.node.cli"]
 
 FROM service AS server
 ENV XDG_CONFIG_DIRS=/mnt/config XDG_DATA_DIRS=/mnt/data
+VOLUME ["/mnt/data"]
 EXPOSE 5001
 ENTRYPOINT ["python3", "-m", "vantage6.server.cli"]
 CMD ["start", "--foreground", "--config", "/mnt/config/server.yaml"]

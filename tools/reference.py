@@ -17,6 +17,7 @@ import click
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from vantage6.cli.main import main as v6
 from vantage6.common.commands import MEANINGS
 from vantage6.common.settings import section_of
 from vantage6.gateway.config import GatewayConfig
@@ -30,12 +31,34 @@ MADE = "<!-- made by tools/reference.py (make docs); do not edit -->\n"
 
 
 def commands() -> str:
-    """Every command and option of `vserver` and `vnode`, and the exit codes."""
-    parts = [MADE, "# Commands\n", "Server first, then node. All of them say `--help`.\n", _codes()]
+    """Every command and option of `vserver`, `vnode` and `v6`, and the exit codes."""
+    parts = [MADE, "# Commands\n", "Server first, then node, then researcher. All of them say `--help`.\n", _codes()]
     for name, group in (("vserver", vserver), ("vnode", vnode)):
         parts.append(f"## {name}\n\n{_paragraph(group)}\n")
         parts += [_command(name, group.commands[each]) for each in sorted(group.commands)]
+    parts += [f"## v6\n\n{_paragraph(v6)}\n\n{_connection()}", *_below("v6", v6)]
     return "\n".join(parts)
+
+
+def _below(program: str, group: click.Group) -> Iterator[str]:
+    """The commands of a group, those of its own groups with them; less the options that all of them have."""
+    shared = {option.name for option in v6.commands["logout"].params}
+    for name in sorted(group.commands):
+        command = group.commands[name]
+        if isinstance(command, click.Group):
+            yield from _below(f"{program} {name}", command)
+            continue
+        kept = [each for each in command.params if each.name not in shared]
+        yield _command(program, click.Command(name, params=kept, help=command.help))
+
+
+def _connection() -> str:
+    """The options that nearly all commands of `v6` have."""
+    rows = "\n".join(_option(each) for each in v6.commands["logout"].params if isinstance(each, click.Option))
+    return (
+        "All commands that go to a server have these; `v6 login` remembers them. Each may be in the environment too, "
+        f"as `VANTAGE6_SERVER` and so on.\n\n| option | meaning |\n|---|---|\n{rows}\n"
+    )
 
 
 def _codes() -> str:

@@ -61,7 +61,7 @@ class Service:
 
     @property
     def packages(self) -> list[str]:
-        return needed("node" if self.name == "devcon" else self.name)
+        return [*needed("node"), "watchfiles"] if self.name == "devcon" else needed(self.name)
 
     @property
     def parts(self) -> tuple[Path, ...]:

@@ -22,7 +22,7 @@ def skips(files: list[Path]) -> list[tuple[str, str]]:
 
 
 def main() -> int:
-    parts = re.compile("|".join(sys.argv[1].split(",")), re.IGNORECASE)
+    parts = re.compile(rf"\b({'|'.join(sys.argv[1].split(','))})\b", re.IGNORECASE)
     found = skips([Path(name) for name in sys.argv[2:]])
     for name, reason in found:
         print(f"skipped: {name}: {reason}")

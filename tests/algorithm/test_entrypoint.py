@@ -121,6 +121,11 @@ def test_an_exception_does_not_carry_values_out(run) -> None:  # type: ignore[no
     assert error == "error > algorithm: ValueError at my_package.py:15 in secretive (its text stays at the site)\n"
 
 
+def test_a_site_may_let_the_texts_of_exceptions_out(run) -> None:  # type: ignore[no-untyped-def]
+    _, _, error = run(call("secretive"), SHARE_ERRORS="1")
+    assert error == "error > algorithm: ValueError at my_package.py:15 in secretive: patient 4711 has it\n"
+
+
 def test_an_authors_own_error_is_told(run) -> None:  # type: ignore[no-untyped-def]
     code, _, error = run(call("told"))
     assert code == 1

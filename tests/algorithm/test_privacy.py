@@ -11,7 +11,14 @@ import pytest
 
 from vantage6.algorithm import algorithm_client
 from vantage6.algorithm.mock import MockNetwork
-from vantage6.algorithm.privacy import TooFewError, require_participants, require_records, suppress_small
+from vantage6.algorithm.privacy import (
+    TooFewError,
+    require_participants,
+    require_records,
+    round_to,
+    suppress_small,
+    suppress_table,
+)
 
 if TYPE_CHECKING:
     from vantage6.algorithm.client import AlgorithmClient
@@ -50,3 +57,27 @@ def test_records() -> None:
 
 def test_small_counts() -> None:
     assert suppress_small({"a": 10, "b": 9, "c": 0}, 10) == {"a": 10, "b": None, "c": None}
+
+
+def test_no_left_out_cell_can_be_computed_from_the_totals() -> None:
+    table = {"a": {"x": 3, "y": 50, "z": 40}, "b": {"x": 60, "y": 70, "z": 80}, "c": {"x": 30, "y": 20, "z": 90}}
+    safe = suppress_table(table, 5)
+    assert safe["a"] == {"x": None, "y": 50, "z": None}
+    for line in (
+        *(list(cells.values()) for cells in safe.values()),
+        *zip(*(c.values() for c in safe.values()), strict=True),
+    ):
+        assert list(line).count(None) != 1
+    assert all(safe[row][column] in (None, table[row][column]) for row in table for column in table[row])
+    assert suppress_table({"a": {"x": 9, "y": 9}}, 5) == {"a": {"x": 9, "y": 9}}
+    assert suppress_table({"a": {"x": 1}}, 5) == {"a": {"x": None}}
+    assert suppress_table({}, 5) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "expected"), [(13, 5, 15), (12, 5, 10), (0, 5, 0), (-13, 5, -15), (10, 7, 7)]
+)
+def test_rounding(value: float, base: float, expected: float) -> None:
+    assert round_to(value, base) == expected
+    with pytest.raises(ValueError, match="base"):
+        round_to(1, 0)

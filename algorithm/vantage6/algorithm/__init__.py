@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vantage6.algorithm.decorators import algorithm_client, data, remote
+from vantage6.algorithm.decorators import algorithm_client, connection, data, metadata, remote
 from vantage6.algorithm.errors import AlgorithmError, InputError, SubtaskError
 
 if TYPE_CHECKING:
     from vantage6.algorithm.client import AlgorithmClient, Participant, Run, SiteResult, Subtask
+    from vantage6.algorithm.databases import Database
 
 __all__ = [
     "AlgorithmClient",
     "AlgorithmError",
+    "Database",
     "InputError",
     "Participant",
     "Run",
@@ -24,12 +26,18 @@ __all__ = [
     "Subtask",
     "SubtaskError",
     "algorithm_client",
+    "connection",
     "data",
+    "metadata",
     "remote",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name == "Database":
+        from vantage6.algorithm import databases  # noqa: PLC0415
+
+        return databases.Database
     if name in __all__:
         from vantage6.algorithm import client  # noqa: PLC0415 - gRPC only where it is used
 

@@ -234,6 +234,23 @@ class Subtask:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
+    def wait(self, min_results: int | None = None) -> list[SiteResult]:
+        """Waits for so many completed results (all, unless told) and returns them, ordered by organization.
+
+        Who is slower goes on, and comes when the subtask is iterated further, unless it is cancelled. SubtaskError,
+        with the reasons, if so many do not deliver.
+        """
+        need = len(self.organizations) if min_results is None else min_results
+        done, failed = list[SiteResult](), list[SiteResult]()
+        for result in self:
+            (done if result.completed else failed).append(result)
+            if len(done) >= need:
+                break
+        if len(done) < need:
+            why = "; ".join(f"{each.organization_name}: {each.state} {each.reason}".strip() for each in failed)
+            raise SubtaskError(f"{len(done)} of {need} organizations delivered ({why or 'nobody else was asked'})")
+        return sorted(done, key=lambda result: result.organization_id)
+
     def values(self) -> list[object]:
         """Waits for all and returns what the method returned at each; SubtaskError if one did not deliver."""
         return [result.value for result in self]

@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vantage6.algorithm.databases import Database
 from vantage6.algorithm.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import pandas as pd
 
     from vantage6.algorithm.client import AlgorithmClient
 
@@ -46,16 +45,25 @@ class Container:
             self._client = AlgorithmClient.connect(self._need("PROXY_ADDRESS"), token)
         return self._client
 
-    def frames(self, count: int) -> list[pd.DataFrame]:
-        """Reads the first `count` databases of the task."""
+    def sources(self, count: int) -> list[Database]:
+        """The task's first `count` databases."""
         if count == 0:
             return []
         if count == 1:
-            return [read_frame(self._need("DATABASE_URI"))]
+            return [self._database("default", "")]
         labels = self.client().run.databases
         if len(labels) < count:
             raise InputError(f"this method reads {count} databases and the task names {len(labels)}")
-        return [read_frame(self._need(f"{_variable(label)}_DATABASE_URI")) for label in labels[:count]]
+        return [self._database(label, f"{_variable(label)}_") for label in labels[:count]]
+
+    def _database(self, label: str, prefix: str) -> Database:
+        kind, socket = (self._environment.get(f"{prefix}DATABASE_{name}", "") for name in ("TYPE", "SOCKET"))
+        return Database(label, self._need(f"{prefix}DATABASE_URI"), kind, socket)
+
+    @property
+    def shares_errors(self) -> bool:
+        """Whether the site lets the texts of exceptions out, which may hold values from its data."""
+        return self._environment.get("SHARE_ERRORS") == "1"
 
     def close(self) -> None:
         if self._client is not None:
@@ -70,15 +78,3 @@ class Container:
 
 def _variable(label: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in label).upper()
-
-
-def read_frame(uri: str) -> pd.DataFrame:
-    """Reads a CSV or Parquet file as a data frame."""
-    import pandas as pd  # noqa: PLC0415 - slow to load, and not every method has data
-
-    path = Path(uri.removeprefix("file://"))
-    if not path.is_file():
-        raise InputError("the database is no file that can be read as a data frame")
-    if path.suffix.lower() in (".parquet", ".pq"):
-        return pd.read_parquet(path)
-    return pd.read_csv(path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from vantage6.algorithm.arguments import check
@@ -14,15 +15,15 @@ from vantage6.algorithm.errors import InputError
 if TYPE_CHECKING:
     from types import ModuleType
 
-    import pandas as pd
-
     from vantage6.algorithm.client import AlgorithmClient
+    from vantage6.algorithm.databases import Source
 
 
 class Surroundings(Protocol):
     """Where functions get what they are handed from."""
 
-    def frames(self, count: int) -> list[pd.DataFrame]: ...
+    def sources(self, count: int) -> Sequence[Source]:
+        """The task's first databases; InputError if it names fewer."""
 
     def client(self) -> AlgorithmClient: ...
 
@@ -74,19 +75,21 @@ def dispatch(package: ModuleType, data: bytes, surroundings: Surroundings) -> by
     function = known.get(call.method)
     if function is None:
         raise InputError(f"there is no method {call.method[:80]!r}; there are: {', '.join(sorted(known)) or 'none'}")
-    hands = (declaration(function) or Declaration()).hands
-    check(function, sum(1 if hand == "client" else int(hand) for hand in hands), call.args, call.kwargs)
-    handed = _handed(hands, surroundings)
+    declared = declaration(function) or Declaration()
+    check(function, declared.width, call.args, call.kwargs)
+    handed = _handed(declared, surroundings)
     return serialize(function(*handed, *call.args, **call.kwargs), call.output_format)
 
 
-def _handed(hands: tuple[str | int, ...], surroundings: Surroundings) -> list[object]:
-    frames = surroundings.frames(sum(hand for hand in hands if isinstance(hand, int)))
+def _handed(declared: Declaration, surroundings: Surroundings) -> list[object]:
+    sources = iter(surroundings.sources(declared.databases))
     handed: list[object] = []
-    for hand in hands:
-        if isinstance(hand, int):
-            handed += frames[:hand]
-            frames = frames[hand:]
+    for hand in declared.hands:
+        if hand.kind == "frame":
+            handed += [source.frame(hand.library) for source in islice(sources, hand.count)]
+        elif hand.kind == "database":
+            handed += [source.database() for source in islice(sources, hand.count)]
         else:
-            handed.append(surroundings.client())
+            client = surroundings.client()
+            handed.append(client if hand.kind == "client" else client.run)
     return handed

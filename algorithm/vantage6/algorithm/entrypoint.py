@@ -17,6 +17,8 @@ from vantage6.algorithm.errors import AlgorithmError, InputError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
+STAYS = " (its text stays at the site)"
+
 _HERE = Path(__file__).parent
 
 
@@ -30,7 +32,7 @@ def run(package: str, container: Container) -> int:
     except AlgorithmError as error:
         return _tell(f"algorithm: {error}", FAILED)
     except Exception as error:  # noqa: BLE001 - whatever an author's code raises ends here, told without its values
-        return _tell(f"algorithm: {describe(error)}", FAILED)
+        return _tell(f"algorithm: {told(error) if container.shares_errors else describe(error)}", FAILED)
     finally:
         container.close()
     return DONE
@@ -45,11 +47,16 @@ def describe(error: Exception) -> str:
     return harmless(error)
 
 
+def told(error: BaseException) -> str:
+    """Describes an exception with its text, for sites that let it out."""
+    return f"{harmless(error).removesuffix(STAYS)}: {error}"
+
+
 def harmless(error: BaseException) -> str:
     """Describes an exception by its kind and its place; its text may hold values from the data and is left out."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent != _HERE]
     places = [f"{_file(frame.filename)}:{frame.lineno} in {frame.name}" for frame in reversed(frames[:8])]
-    return f"{type(error).__name__} at {' < '.join(places) or 'an unknown place'} (its text stays at the site)"
+    return f"{type(error).__name__} at {' < '.join(places) or 'an unknown place'}{STAYS}"
 
 
 def _file(name: str) -> str:

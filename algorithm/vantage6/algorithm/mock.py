@@ -1,25 +1,32 @@
 """A network in one process: tries an algorithm over several data frames before there is any server, node or image.
 
-    network = MockNetwork("my_package", [frame_a, frame_b, frame_c])
+    network = MockNetwork("my_package", [frame_a, frame_b, frame_c], faults={3: Fails()})
     result = network.run("central", "age")
 
-Inputs and outputs go through the real serialization and the real dispatch, so what works here has no surprises with
-either; a site that raises becomes a failed result, as it would in a network.
+Inputs and outputs go through the real serialization and the real dispatch, and through the real disclosure rules where
+some are given, so what works here has no surprises with them; a site that raises becomes a failed result, as it would
+in a network.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from vantage6.algorithm.client import AlgorithmClient, SiteResult, Subtask
-from vantage6.algorithm.dispatch import dispatch
+from vantage6.algorithm.databases import Database, load
+from vantage6.algorithm.dispatch import dispatch, read_call
 from vantage6.algorithm.entrypoint import describe
 from vantage6.algorithm.errors import AlgorithmError, InputError
+from vantage6.algorithm.mock_faults import Disclosure, Fails, Fault, Leaving, Refuses, Slow
+from vantage6.algorithm.mock_proxy import MockProxy
 from vantage6.api.v1 import algorithm_pb2 as pb
 from vantage6.api.v1 import result_pb2
-from vantage6.common.errors import NotFound, PermissionDenied
+from vantage6.api.v1.delivery_pb2 import Assignment
+from vantage6.common.errors import NotFound, PermissionDenied, Vantage6Error
 from vantage6.common.serialization import serialize
 
 if TYPE_CHECKING:
@@ -29,42 +36,81 @@ if TYPE_CHECKING:
 
     from vantage6.api.v1.algorithm_pb2_grpc import AlgorithmServiceStub
 
+__all__ = ["Fails", "MockNetwork", "Refuses", "Slow"]
+
+Content = Any
+"""A data frame, or the path of a file: CSV, Parquet, or SQLite for methods that connect."""
+
 
 class MockNetwork:
-    """Organizations 1, 2, … with a data frame each (or several, by label)."""
+    """Organizations 1, 2, … with a data frame each (or several, by label).
+
+    `faults` says what goes wrong at which organization. `disclosure` are rules of the node's, for all that leaves.
+    """
 
     def __init__(
         self,
         package: str | ModuleType,
-        sites: Sequence[pd.DataFrame | Mapping[str, pd.DataFrame]],
+        sites: Sequence[Content | Mapping[str, Content]],
         names: Sequence[str] = (),
+        *,
+        faults: Mapping[int, Fault | Sequence[Fault]] | None = None,
+        disclosure: Disclosure | None = None,
     ) -> None:
         self.package = importlib.import_module(package) if isinstance(package, str) else package
         labelled = [site if isinstance(site, Mapping) else {"default": site} for site in sites]
-        self.sites: dict[int, Mapping[str, pd.DataFrame]] = dict(enumerate(labelled, start=1))
+        self.sites: dict[int, Mapping[str, Content]] = dict(enumerate(labelled, start=1))
         self.names = {each: names[each - 1] if names else f"organization {each}" for each in self.sites}
         self.log: list[str] = []
         self.progress: list[tuple[float, str]] = []
+        self.disclosure = disclosure
+        self._faults = {each: _several(fault) for each, fault in (faults or {}).items()}
         self._tasks: dict[int, list[pb.SubtaskResult]] = {}
         self._results = 0
 
-    def run(self, method: str, *args: object, organization: int = 1, **kwargs: object) -> object:
-        """Runs a method at one organization and returns its value; SubtaskError if it failed."""
-        return self.results(method, *args, organizations=[organization], **kwargs)[0].value
+    @property
+    def organizations(self) -> tuple[int, ...]:
+        return tuple(self.sites)
+
+    def run(
+        self,
+        method: str,
+        *args: object,
+        organization: int | None = None,
+        databases: Sequence[str] | None = None,
+        **kwargs: object,
+    ) -> object:
+        """Runs a method at one organization (the first, unless told which); SubtaskError if it failed."""
+        where = [organization or self.organizations[0]]
+        return self.results(method, *args, organizations=where, databases=databases, **kwargs)[0].value
 
     def results(
-        self, method: str, *args: object, organizations: Sequence[int] | None = None, **kwargs: object
+        self,
+        method: str,
+        *args: object,
+        organizations: Sequence[int] | None = None,
+        databases: Sequence[str] | None = None,
+        **kwargs: object,
     ) -> list[SiteResult]:
-        """Runs a method at organizations (all, unless told which)."""
+        """Runs a method at organizations (all, unless told which); quick ones come first."""
         data = serialize({"method": method, "args": list(args), "kwargs": kwargs}, "json")
-        task = self.create(dict.fromkeys(organizations or self.sites, data))
-        return list(Subtask(cast("AlgorithmServiceStub", MockStub(self, 0)), (), task, ()))
+        task = self.create(dict.fromkeys(organizations or self.sites, data), databases)
+        return list(Subtask(cast("AlgorithmServiceStub", MockProxy(self, None)), (), task, ()))
 
-    def create(self, inputs: Mapping[int, bytes]) -> int:
-        """Runs a task to its end and returns its id."""
+    def create(
+        self,
+        inputs: Mapping[int, bytes],
+        databases: Sequence[str] | None = None,
+        *,
+        min_results: int = 0,
+        seconds: float | None = None,
+    ) -> int:
+        """Runs a task to its end and returns its id. Who takes longer than `seconds` has missed the deadline."""
         task = len(self._tasks) + 1
         self._tasks[task] = []  # the number is taken before subtasks take theirs
-        self._tasks[task] += [self._run(organization, data, len(inputs)) for organization, data in inputs.items()]
+        runs = [MockRun(self, task, each, data, len(inputs), databases) for each, data in inputs.items()]
+        arriving = sorted(((run.seconds, run.result(seconds)) for run in runs), key=lambda pair: pair[0])
+        self._tasks[task] += _enough([result for _, result in arriving], min_results)
         return task
 
     def finished(self, task: int) -> list[pb.SubtaskResult]:
@@ -72,83 +118,128 @@ class MockNetwork:
             raise NotFound(f"there is no task {task}")
         return self._tasks[task]
 
-    def _run(self, organization: int, data: bytes, participants: int) -> pb.SubtaskResult:
-        if organization not in self.sites:
-            raise PermissionDenied(f"organization {organization} is not in the collaboration")
+    def fault(self, organization: int, method: str, kinds: type[Fault] | tuple[type[Fault], ...]) -> Any:
+        """What is to go wrong there with this method, None if nothing of these kinds."""
+        found = self._faults.get(organization, ())
+        return next((each for each in found if isinstance(each, kinds) and each.method in ("", method)), None)
+
+    def number(self) -> int:
         self._results += 1
-        result = pb.SubtaskResult(
-            result_id=self._results, organization_id=organization, organization_name=self.names[organization]
-        )
+        return self._results
+
+
+class MockRun:
+    """One organization's part of a task."""
+
+    def __init__(
+        self,
+        network: MockNetwork,
+        task: int,
+        organization: int,
+        data: bytes,
+        participants: int,
+        databases: Sequence[str] | None,
+    ) -> None:
+        if organization not in network.sites:
+            raise PermissionDenied(f"organization {organization} is not in the collaboration")
+        self.network, self.organization, self.participants = network, organization, participants
+        self.task, self.number = task, network.number()
+        self.labels = tuple(databases if databases is not None else network.sites[organization])
+        self.output: bytes | None = None
+        self._data = data
+
+    @property
+    def method(self) -> str:
         try:
-            result.output = dispatch(self.package, data, _Site(self, organization, participants))
-            result.state = result_pb2.RESULT_STATE_COMPLETED
+            return read_call(self._data).method
+        except InputError:
+            return ""
+
+    @property
+    def seconds(self) -> float:
+        slow = self.network.fault(self.organization, self.method, Slow)
+        return slow.seconds if slow else 0.0
+
+    def result(self, deadline: float | None) -> pb.SubtaskResult:
+        """How it ends."""
+        fault = self.network.fault(self.organization, self.method, (Fails, Refuses))
+        if fault is not None:
+            refused = isinstance(fault, Refuses)
+            return self._ended("REFUSED" if refused else "FAILED", fault.reason, fault.message)
+        if deadline is not None and self.seconds > deadline:
+            return self._ended("FAILED", "DEADLINE", "it was not done in time")
+        try:
+            returned = dispatch(self.network.package, self._data, self)
         except Exception as error:  # noqa: BLE001 - a site's failure is an outcome, told as a container tells it
-            result.state = result_pb2.RESULT_STATE_FAILED
-            result.reason = "BAD_INPUT" if isinstance(error, InputError) else "ALGORITHM_FAILED"
-            result.message = str(error) if isinstance(error, AlgorithmError) else describe(error)
-        return result
+            reason = "BAD_INPUT" if isinstance(error, InputError) else "ALGORITHM_FAILED"
+            return self._ended("FAILED", reason, str(error) if isinstance(error, AlgorithmError) else describe(error))
+        output = returned if self.output is None else self.output
+        try:
+            self.let_out("output", output)
+        except Vantage6Error as error:
+            return self._ended("REFUSED", getattr(error, "rule", error.reason), error.message)
+        return self._ended("COMPLETED", output=output)
 
+    def let_out(self, what: str, data: bytes) -> None:
+        """Shows what leaves to the site's rules, which raise what may not."""
+        if self.network.disclosure is not None:
+            run = Assignment(result_id=self.number, task_id=self.task, image="mock", databases=self.labels)
+            self.network.disclosure.check(Leaving(run, data, what, self.method))
 
-class _Site:
-    """The surroundings of a function at one organization."""
-
-    def __init__(self, network: MockNetwork, organization: int, participants: int) -> None:
-        self._network = network
-        self._organization = organization
-        self._participants = participants
-
-    def frames(self, count: int) -> list[pd.DataFrame]:
-        databases = list(self._network.sites[self._organization].values())
-        if len(databases) < count:
-            raise InputError(f"this method reads {count} databases and the site has {len(databases)}")
-        return [frame.copy() for frame in databases[:count]]
+    def sources(self, count: int) -> list[MockSource]:
+        if len(self.labels) < count:
+            raise InputError(f"this method reads {count} databases and the task names {len(self.labels)}")
+        held = self.network.sites[self.organization]
+        missing = [label for label in self.labels if label not in held]
+        if missing:
+            raise InputError(f"this site has no database {', '.join(missing)}")
+        return [MockSource(label, held[label]) for label in self.labels[:count]]
 
     def client(self) -> AlgorithmClient:
-        stub = MockStub(self._network, self._organization, self._participants)
-        return AlgorithmClient(cast("AlgorithmServiceStub", stub))
+        return AlgorithmClient(cast("AlgorithmServiceStub", MockProxy(self.network, self)))
 
-
-class MockStub:
-    """Answers what the node's proxy would: the methods of AlgorithmService that AlgorithmClient calls."""
-
-    def __init__(self, network: MockNetwork, organization: int, participants: int = 1) -> None:
-        self._network = network
-        self._organization = organization
-        self._participants = participants
-
-    def GetRun(self, request: pb.GetRunRequest, *, metadata: object = ()) -> pb.Run:
-        labels = self._network.sites[self._organization]
-        return pb.Run(
-            organization_id=self._organization,
-            initiator_id=self._organization,
-            collaboration_id=1,
-            image="mock",
-            databases=list(labels),
-            participants=self._participants,
-            vouched=True,
+    def _ended(self, state: str, reason: str = "", message: str = "", output: bytes = b"") -> pb.SubtaskResult:
+        return pb.SubtaskResult(
+            result_id=self.number,
+            organization_id=self.organization,
+            organization_name=self.network.names[self.organization],
+            state=result_pb2.ResultState.Value(f"RESULT_STATE_{state}"),
+            reason=reason,
+            message=message,
+            output=output,
         )
 
-    def ListParticipants(
-        self, request: pb.ListParticipantsRequest, *, metadata: object = ()
-    ) -> Iterator[pb.Participant]:
-        for each, name in self._network.names.items():
-            yield pb.Participant(id=each, name=name, domain=f"organization{each}.example")
 
-    def CreateSubtask(self, request: pb.CreateSubtaskRequest, *, metadata: object = ()) -> pb.Subtask:
-        inputs = {each.organization_id: each.input for each in request.inputs}
-        inputs = inputs or dict.fromkeys(request.organization_ids, request.input)
-        return pb.Subtask(id=self._network.create(inputs), organization_ids=list(inputs))
+@dataclass(frozen=True)
+class MockSource:
+    """A frame, handed over as a copy: no site's function changes what others read."""
 
-    def StreamResults(self, request: pb.StreamResultsRequest, *, metadata: object = ()) -> Iterator[pb.SubtaskResult]:
-        yield from self._network.finished(request.task_id)
+    label: str
+    content: Content
 
-    def CancelSubtask(self, request: pb.CancelSubtaskRequest, *, metadata: object = ()) -> pb.CancelSubtaskResponse:
-        return pb.CancelSubtaskResponse()
+    def frame(self, library: str) -> Any:
+        if isinstance(self.content, (str, Path)):
+            return self.database().frame(library)
+        frame: pd.DataFrame = self.content
+        return frame.copy() if library == "pandas" else load(library).from_pandas(frame)
 
-    def ReportProgress(self, request: pb.ReportProgressRequest, *, metadata: object = ()) -> pb.ReportProgressResponse:
-        self._network.progress.append((request.fraction, request.text))
-        return pb.ReportProgressResponse()
+    def database(self) -> Database:
+        if not isinstance(self.content, (str, Path)):
+            raise InputError(
+                f"{self.label!r} is a data frame here: to connect, give the site the path of an SQLite file"
+            )
+        return Database(self.label, str(self.content))
 
-    def WriteLog(self, request: pb.WriteLogRequest, *, metadata: object = ()) -> pb.WriteLogResponse:
-        self._network.log.append(request.line)
-        return pb.WriteLogResponse()
+
+def _several(fault: Fault | Sequence[Fault]) -> Sequence[Fault]:
+    return fault if isinstance(fault, Sequence) else (fault,)
+
+
+def _enough(arriving: list[pb.SubtaskResult], min_results: int) -> list[pb.SubtaskResult]:
+    """The task is complete with so many completed results; who comes later is not waited for."""
+    completed = 0
+    for number, result in enumerate(arriving, start=1):
+        completed += result.state == result_pb2.RESULT_STATE_COMPLETED
+        if min_results and completed == min_results:
+            return arriving[:number]
+    return arriving
