@@ -24,9 +24,9 @@ pytestmark = pytest.mark.row("M34", "M35")
 def ask(**question: Any) -> dict[str, Any]:
     node = shutil.which("node")
     if node is None:
-        missing("node", "Node.js is not installed")
+        missing("javascript", "Node.js is not installed")
     if not (FOLDER / "node_modules").is_dir():
-        missing("node", "its packages are not there: run `make javascript`")
+        missing("javascript", "its packages are not there: run `make javascript`")
     done = subprocess.run(
         [node, "main.mjs"], cwd=FOLDER, input=json.dumps(question), capture_output=True, text=True, check=False
     )

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Outgoing(Protocol):
-    """What an uploader reads from, in a thread; all of it is safe against a reader that was given up but still reads."""
+    """What an uploader reads from, in a thread; safe against a reader that was given up and still reads."""
 
     @property
     def size(self) -> int: ...
@@ -134,7 +134,7 @@ async def pieces_of(source: Outgoing, offset: int, aside: Aside = asyncio.to_thr
 
 
 async def overlapped(pieces: AsyncIterator[T], use: Callable[[T], object], aside: Aside = asyncio.to_thread) -> None:
-    """Uses each piece in a thread while the next one arrives; all that arrived is used when this ends, or has failed."""
+    """Uses each piece in a thread while the next one arrives; all that arrived is used when this ends or fails."""
     using: asyncio.Future[object] | None = None
     try:
         async for piece in pieces:
