@@ -31,6 +31,7 @@ class FakeRuntime:
         self.started: list[RunSpec] = []
         self.stopped: list[Handle] = []
         self.pulls = 0
+        self.printed: dict[str, asyncio.Queue[bytes]] = {}
         self._runs: dict[str, asyncio.Task[Exit]] = {}
 
     async def pull(self, image: str, progress: Progress | None = None) -> str:
@@ -55,8 +56,10 @@ class FakeRuntime:
                 return Exit(137)
             raise
 
-    def logs(self, handle: Handle) -> AsyncIterator[bytes]:
-        raise NotImplementedError
+    async def logs(self, handle: Handle, *, from_now: bool = False) -> AsyncIterator[bytes]:
+        """What the test prints for a run, with `printed[key].put_nowait`; b"" ends it."""
+        while piece := await self.printed.setdefault(handle, asyncio.Queue()).get():
+            yield piece
 
     async def stop(self, handle: Handle, grace: float) -> None:
         self.stopped.append(handle)

@@ -6,7 +6,9 @@ import asyncio
 import platform
 import signal
 import uuid
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 import structlog
 
@@ -30,9 +32,11 @@ from vantage6.node.policy import Policy
 from vantage6.node.retry import Backoff
 from vantage6.node.runs import Runs
 from vantage6.node.runtimes.base import Runtime
+from vantage6.node.runtimes.registries import Credentials, Registries
 from vantage6.node.runtimes.registry import make_runtime
 from vantage6.node.sealing import Sealer
 from vantage6.node.session import Session
+from vantage6.node.signatures import Signatures
 from vantage6.node.worker import Site
 from vantage6.node.workspace import Workspace
 
@@ -83,9 +87,7 @@ class Node:
             runtime=self.runtime,
             workspace=Workspace(config.task_dir, config.name, config.isolation),
             databases=Databases(config.databases),
-            gate=Gate(
-                Policy(config.policy), Disclosure(config.policy.disclosure), Audit(config.data_dir / "audit.jsonl")
-            ),
+            gate=_gate(config),
         )
         self.runs = Runs(self.site, self._make_sealer)
 
@@ -108,7 +110,7 @@ class Node:
     async def _open(self) -> None:
         config, audit = self.config, self.site.gate.audit
         await asyncio.to_thread(self.site.gate.load)
-        weaknesses = config.hardening.weaknesses()
+        weaknesses = config.weaknesses()
         for weakness in weaknesses:
             log.warning("hardening_weakened", setting=weakness)
         await asyncio.to_thread(audit.write, "started", isolation=config.isolation, weakened=weaknesses)
@@ -127,6 +129,18 @@ class Node:
         keys = await settle_keys(self.config, welcome, self.channel)
         known = KnownOrganizations(self.config.data_dir / "known_organizations", self.config.trust)
         return Sealer(keys, known, welcome)
+
+
+def _gate(config: NodeConfig) -> Gate:
+    # Only Docker's images come from a registry.
+    given = cast("Mapping[str, Credentials]", config.runtime_options.get("registries") or {})
+    registries = Registries(given) if config.runtime == "docker" else None
+    return Gate(
+        Policy(config.policy),
+        Disclosure(config.policy.disclosure),
+        Audit(config.data_dir / "audit.jsonl"),
+        Signatures(config.policy.signatures, registries, config.data_dir / "signatures"),
+    )
 
 
 def _runtime_options(config: NodeConfig) -> dict[str, object]:

@@ -58,6 +58,9 @@ class PolicySection(_Section):
     """Regular expressions; an image runs when one of them matches the whole of its name."""
     allowed_digests: list[str] = []
     """Images that may run whatever they are called, as `sha256:…`."""
+    signatures: list[Path] = []
+    """Public keys (PEM, ECDSA P-256 or Ed25519): an image that allowed_digests does not name must be signed with one
+    of them, as `cosign sign --key` does it."""
     allowed_users: list[StrictStr] | None = None
     """Names of the users whose tasks may run; everybody's unless given."""
     allowed_organizations: list[Party] | None = None
@@ -124,6 +127,17 @@ class LimitsSection(_Section):
     runs_per_organization: int | None = Field(default=None, ge=1)
     """Runs at the same time for the users of one organization."""
 
+    def weaknesses(self) -> list[str]:
+        """Limits of a run that are wider than the defaults, in words."""
+        names = ("memory_bytes", "cpus", "pids", "seconds", "output_bytes", "open_files", "tmp_bytes",
+                 "temporary_bytes")  # fmt: skip
+        standard = {name: type(self).model_fields[name].default for name in names}
+        return [
+            f"limits.{name}: {getattr(self, name):,} instead of {usual:,}"
+            for name, usual in standard.items()
+            if getattr(self, name) > usual
+        ]
+
 
 class Directories(_Section):
     """Where the node keeps things; below the user's data and log folders unless given."""
@@ -175,6 +189,8 @@ class NodeConfig(_Section):
     """`first_use` pins an organization's key when it is first seen; `pinned` takes known keys only."""
     share_logs: bool = False
     """Whether the end of an algorithm's log goes, sealed, to the researcher."""
+    share_errors: bool = False
+    """Whether exceptions keep their texts, which may hold values from the data, in what `share_logs` sends."""
 
     _instance: str = PrivateAttr(default="")
 
@@ -214,6 +230,10 @@ class NodeConfig(_Section):
     @property
     def endpoint(self) -> Endpoint:
         return Endpoint(self.server_url, self.ca_file)
+
+    def weaknesses(self) -> list[str]:
+        """What of the hardening is weaker, and which limits are wider, than the defaults; for log, audit and list."""
+        return [*self.hardening.weaknesses(), *self.limits.weaknesses()]
 
     @property
     def instance(self) -> str:
@@ -290,6 +310,9 @@ def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
                 key: str(resolve(Path(value))) if key.endswith("_folder") and isinstance(value, str) else value
                 for key, value in config.runtime_options.items()
             },
+            "policy": config.policy.model_copy(
+                update={"signatures": [folder / path.expanduser() for path in config.policy.signatures]}
+            ),
             "directories": Directories(task=resolve(places.task), log=resolve(places.log), data=resolve(places.data)),
             "databases": {
                 label: item if "://" in item.uri else item.model_copy(update={"uri": str(resolve(Path(item.uri)))})

@@ -12,8 +12,10 @@ from pathlib import Path
 from docker.types import Mount
 
 from vantage6.node.config import Directories, NodeConfig
+from vantage6.node.develop import SOURCE
 
 DEFAULT_IMAGE = "vantage6/node:dev"
+DEVELOPMENT_IMAGE = "vantage6/devcon:dev"
 CONFIG, DATA, LOG, SECRETS, DATABASES = "/mnt/config", "/mnt/data", "/mnt/log", "/mnt/secrets", "/mnt/databases"
 SOCKET = "/var/run/docker.sock"
 
@@ -33,7 +35,7 @@ def engine_socket() -> str:
     return os.environ.get("DOCKER_HOST", f"unix://{SOCKET}").removeprefix("unix://")
 
 
-def mounts(config: NodeConfig, file: Path) -> list[Mount]:
+def mounts(config: NodeConfig, file: Path, source: Path | None = None) -> list[Mount]:
     """For the engine: volumes and folders of this machine."""
     found = [
         Mount(DATA, volume_name(config), type="volume"),
@@ -41,19 +43,27 @@ def mounts(config: NodeConfig, file: Path) -> list[Mount]:
         Mount(LOG, str(config.log_dir), type="bind"),
         Mount(SOCKET, engine_socket(), type="bind"),
     ]
-    for source, target in _files(config):
-        found.append(Mount(target, str(source), type="bind", read_only=True))
+    if source is not None:
+        found.append(Mount(str(SOURCE), str(source), type="bind", read_only=True))
+    for path, target in _files(config):
+        found.append(Mount(target, str(path), type="bind", read_only=True))
     return found
 
 
 def _files(config: NodeConfig) -> list[tuple[Path, str]]:
     secrets = (("ca.pem", config.ca_file), ("api_key", config.api_key_file), ("private_key.pem", config.private_key))
     found = [(path, f"{SECRETS}/{name}") for name, path in secrets if path is not None]
+    found += [(path, f"{SECRETS}/signatures/{number}/{path.name}") for number, path in _numbered(config)]
     for label, database in config.databases.items():
         if "://" not in database.uri:
             path = Path(database.uri)
             found.append((path.resolve(), f"{DATABASES}/{label}/{path.name}"))
     return found
+
+
+def _numbered(config: NodeConfig) -> list[tuple[int, Path]]:
+    """Keys that images are signed with; several may have the same name."""
+    return list(enumerate(config.policy.signatures))
 
 
 def as_seen_inside(config: NodeConfig, instance: str) -> NodeConfig:
@@ -70,6 +80,9 @@ def as_seen_inside(config: NodeConfig, instance: str) -> NodeConfig:
             "api_key_file": Path(SECRETS, "api_key") if config.api_key_file else None,
             "private_key": Path(SECRETS, "private_key.pem") if config.private_key else None,
             "databases": databases,
+            "policy": config.policy.model_copy(
+                update={"signatures": [Path(SECRETS, "signatures", str(n), path.name) for n, path in _numbered(config)]}
+            ),
             "directories": Directories(task=Path(DATA, "tasks"), log=Path(LOG), data=Path(DATA, "node")),
         }
     )

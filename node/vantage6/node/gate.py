@@ -17,6 +17,7 @@ from vantage6.node.audit import Audit, AuditBroken, records
 from vantage6.node.disclosure import Disclosure, Released
 from vantage6.node.policy import Policy, Refused
 from vantage6.node.room import with_room
+from vantage6.node.signatures import Signatures
 
 if TYPE_CHECKING:
     from vantage6.api.v1.delivery_pb2 import Assignment
@@ -31,10 +32,13 @@ _PIECE = 1024 * 1024
 class Gate:
     """Policy, disclosure and audit of one site."""
 
-    def __init__(self, policy: Policy, disclosure: Disclosure, audit: Audit) -> None:
+    def __init__(
+        self, policy: Policy, disclosure: Disclosure, audit: Audit, signatures: Signatures | None = None
+    ) -> None:
         self.policy = policy
         self.disclosure = disclosure
         self.audit = audit
+        self.signatures = signatures
         self._methods: dict[tuple[int, int], str] = {}
         self._left: dict[str, deque[float]] = {}
 
@@ -66,8 +70,13 @@ class Gate:
 
     async def found(self, run: Assignment, digest: str) -> None:
         """The image is here; raises Refused when it is not the allowed one."""
-        self.policy.check_digest(run.image, digest)
-        await self._write("allowed", run, image=run.image, digest=digest, method=self._methods.get(_key(run), ""))
+        by = {}
+        if self.signatures and not self.policy.lists(digest):
+            by = {"signed_with": await asyncio.to_thread(self.signatures.check, run.image, digest)}
+        else:
+            self.policy.check_digest(run.image, digest)
+        method = self._methods.get(_key(run), "")
+        await self._write("allowed", run, image=run.image, digest=digest, method=method, **by)
 
     async def leaves(self, run: Assignment, output: BinaryIO) -> None:
         """The output, before it is sealed; the stream is at its beginning before and after."""

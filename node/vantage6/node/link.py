@@ -101,6 +101,7 @@ class Link:
         self._backoff = backoff or Backoff()
         self._loose: deque[NodeMessage] = deque(maxlen=_LOOSE)
         self._wake = asyncio.Event()
+        self._reported = False
         self._ever_welcome = False
         self._draining = False
         self.online = asyncio.Event()
@@ -109,6 +110,7 @@ class Link:
 
     def reports_wait(self) -> None:
         """Tells the writer that the journal holds something new."""
+        self._reported = True
         self._wake.set()
 
     def say(self, message: NodeMessage) -> None:
@@ -160,7 +162,7 @@ class Link:
             self._ever_welcome = True
             self.online.set()
             self.on_change(welcome)
-            self._wake.set()
+            self.reports_wait()
             beat = welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
             await _first_of(self._listen(call, handler, beat), self._write(call), self._beat(beat))
         except grpc.aio.AioRpcError as error:
@@ -220,10 +222,13 @@ class Link:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            for pending in await self._journal.reports(after=cursor):
-                await call.write(NodeMessage(report=pending.report))
-                cursor = pending.id
-            while self._loose:
+            if self._reported:
+                self._reported = False
+                for pending in await self._journal.reports(after=cursor):
+                    await call.write(NodeMessage(report=pending.report))
+                    cursor = pending.id
+            # However much is said of the runs, and however slow the line is: a report comes next.
+            while self._loose and not self._reported:
                 await call.write(self._loose.popleft())
 
     async def _beat(self, seconds: float) -> None:

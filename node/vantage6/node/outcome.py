@@ -45,9 +45,8 @@ def of_error(error: Exception, result_id: int) -> Outcome:
     return Outcome(states.FAILED, "NODE_ERROR", message)
 
 
-def of_exit(end: Exit, *, deadline_passed: bool, share_logs: bool) -> Outcome | None:
-    """The outcome of a run that ended by itself or by a limit; None for a good end."""
-    log = end.log_tail if share_logs else b""
+def of_exit(end: Exit, *, deadline_passed: bool, log: bytes) -> Outcome | None:
+    """The outcome of a run that ended by itself or by a limit; None for a good end. `log` is what may leave of it."""
     if end.timed_out:
         if deadline_passed:
             return deadline()

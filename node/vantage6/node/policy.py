@@ -73,10 +73,13 @@ class Policy:
         if most is not None and size > most:
             raise Refused("OUTPUT_TOO_LARGE", f"the output has {size} bytes, and at most {most} may leave this site")
 
+    def lists(self, digest: str) -> bool:
+        """Whether the site itself names this content."""
+        return digest.rpartition("@")[2] in self._section.allowed_digests
+
     def check_digest(self, image: str, digest: str) -> None:
         """Binds what is allowed to its content: called with the digest of what would really run."""
-        allowed = self._section.allowed_digests
-        if allowed and digest.rpartition("@")[2] not in allowed:
+        if self._section.allowed_digests and not self.lists(digest):
             raise Refused(
                 "DIGEST_NOT_ALLOWED", f"image {image!r} is {digest or 'without digest'}, which is not allowed"
             )

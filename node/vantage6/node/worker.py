@@ -33,6 +33,7 @@ from vantage6.node.forwards import Forwards
 from vantage6.node.gate import Gate
 from vantage6.node.journal import Entry, Journal, Key
 from vantage6.node.link import Link
+from vantage6.node.loglines import RunLog
 from vantage6.node.outbox import Outbox
 from vantage6.node.outcome import Outcome
 from vantage6.node.payloads import Payloads
@@ -46,7 +47,6 @@ log = structlog.get_logger(__name__)
 
 GRACE = 2.0
 """Seconds between asking a run to stop and ending it."""
-LOG_SHARED = 32 * 1024
 _CENTURY = 100 * 365 * 24 * 3600.0
 LEASE_LOST = "LEASE_LOST"
 SHUTDOWN = "SHUTDOWN"
@@ -85,7 +85,10 @@ class Worker:
         self._stopped = ""
         self._begun = False
         self._settled = False
+        self._taken_up = False
         self._task: asyncio.Task[None] | None = None
+        shared = site.config.share_logs and site.gate.lets_text_out()
+        self._said = RunLog(site.link, sealer, entry.assignment, shared=shared)
         self._log = log.bind(result_id=self._run.result_id, epoch=self._run.epoch, task_id=self._run.task_id)
 
     @property
@@ -186,13 +189,17 @@ class Worker:
         databases = self._site.databases.select(run.databases)
         self._files = self._site.workspace.locate(run.result_id, run.epoch, run.run_id, databases)
         await self._open_proxy(self._files, self._entry.digest or "")
+        self._taken_up = True
         self._log.info("run_taken_up")
         return await self._attend(self._handle, self._files)
 
     async def _attend(self, handle: Handle, files: RunFiles) -> Outcome:
         if self._entry.state != states.RUNNING:
             await self._report(states.RUNNING)
+        runtime = self._site.runtime
+        self._said.follow(lambda: runtime.logs(handle, from_now=self._taken_up), from_the_start=not self._taken_up)
         end = await self._end(handle, files)
+        await self._said.end()
         point("node.run.ended")
         self._log.info("run_ended", code=end.code, oom=end.oom, timed_out=end.timed_out)
         return await self._judge(end, files)
@@ -214,7 +221,8 @@ class Worker:
     async def _judge(self, end: Exit, files: RunFiles) -> Outcome:
         left = self._seconds_left()
         passed = left is not None and left <= 0
-        failed = outcomes.of_exit(end, deadline_passed=passed, share_logs=self._site.config.share_logs)
+        kept = self._said.kept(end.log_tail)
+        failed = outcomes.of_exit(end, deadline_passed=passed, log=kept)
         if failed:
             return failed
         limit = self._site.config.limits.output_bytes
@@ -222,13 +230,13 @@ class Worker:
         if not os.fstat(output.fileno()).st_size:
             output.close()
             message = "the algorithm ended well, but wrote nothing to OUTPUT_FILE"
-            return Outcome(states.FAILED, "OUTPUT_MISSING", message)
+            return Outcome(states.FAILED, "OUTPUT_MISSING", message, log=kept)
         try:
             await self._site.gate.leaves(self._run, output)
         except BaseException:
             output.close()
             raise
-        return Outcome(states.COMPLETED, output=output)
+        return Outcome(states.COMPLETED, output=output, log=kept)
 
     async def _input(self) -> Path:
         """The opened input in a file beside where the run will have it."""
@@ -254,7 +262,7 @@ class Worker:
             key=spec_key(self._site.config.instance, self._entry.key),
             image=self._run.image,
             run_dir=files.run_dir,
-            environment=files.environment,
+            environment={**files.environment, **({"SHARE_ERRORS": "1"} if self._site.config.share_errors else {})},
             mounts=files.mounts,
             groups=files.groups,
             limits=limits,
@@ -274,7 +282,7 @@ class Worker:
             site.payloads,
             site.link,
             site.config.limits.output_bytes,
-            site.config.share_logs,
+            self._said,
             files.output_path,
             site.workspace.incoming_folder,
             site.gate,
@@ -285,6 +293,7 @@ class Worker:
         await self._forwards.start()
 
     async def _stop_proxy(self) -> None:
+        await self._said.stop()
         if self._proxy:
             await self._proxy.stop()
             self._proxy = None
@@ -306,8 +315,7 @@ class Worker:
         point("node.outcome.before_journal")
         try:
             if outcome.log:
-                tail = outcome.log[-LOG_SHARED:]
-                report.log.inline = self._sealer.seal_for_initiator(self._run, tail, Purpose.LOG)
+                report.log.inline = self._sealer.seal_for_initiator(self._run, outcome.log, Purpose.LOG)
             if outcome.output is None:
                 await self._site.outbox.put(report)
             else:

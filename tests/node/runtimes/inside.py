@@ -59,9 +59,7 @@ class NodeInside:
     def __init__(self, engine: DockerClient, options: Mapping[str, object]) -> None:
         self._engine, self._options, self._number = engine, options, 0
         self.node_name = f"test-{uuid.uuid4().hex[:8]}"
-        subprocess.run(
-            [sys.executable, REPOSITORY / "tools/images.py", "--node"], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, "-m", "tools.services", "node"], check=True, cwd=REPOSITORY)
         name = f"vantage-{self.node_name}-vol"
         data = engine.volumes.create(name, labels={"vantage6-node": self.node_name})
         self.volume = Path(data.attrs["Mountpoint"])

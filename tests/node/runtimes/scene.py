@@ -67,9 +67,11 @@ def greeter(family: socket.AddressFamily, address: str) -> Iterator[int]:
     with socket.create_server((address, 0), family=family) as server:
         thread = threading.Thread(target=_greet, args=[server], daemon=True)
         thread.start()
-        yield int(server.getsockname()[1])
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        try:
+            yield int(server.getsockname()[1])
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def _greet(server: socket.socket) -> None:
@@ -98,10 +100,12 @@ def name_server(address: str) -> Iterator[None]:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"", (address, 53))
-        thread.join()
+        try:
+            yield
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(b"", (address, 53))
+            thread.join()
 
 
 @contextmanager
@@ -202,16 +206,17 @@ def scene(target: Target, other: str, engine: DockerClient) -> Iterator[Scene]:
             "abstract socket of the host": ["unix", f"@{abstract}"],
         }
         if target.box is not None:
-            _add_box(made, target, engine)
+            network = engine.networks.get(ordinary)
+            network.connect(target.box)
+            stack.callback(network.disconnect, target.box, force=True)
+            _add_box(made, target, target.box)
         yield made
 
 
-def _add_box(made: Scene, target: Target, engine: DockerClient) -> None:
+def _add_box(made: Scene, target: Target, box: Container) -> None:
     """The container that the node is in, by all of its addresses."""
-    assert target.box is not None
-    engine.networks.get(made.networks[0]).connect(target.box)
-    target.box.reload()
-    networks = target.box.attrs["NetworkSettings"]["Networks"]
+    box.reload()
+    networks = box.attrs["NetworkSettings"]["Networks"]
     made.calls["the node's own container"] = ["tcp", networks[made.networks[0]]["IPAddress"], 80]
     if (private := network_name(target.node_name)) in networks:
         made.elsewhere["the node's own container on its network"] = ["tcp", networks[private]["IPAddress"], 80]

@@ -23,7 +23,7 @@ from vantage6.node.runtimes.pulls import Pulls
 from vantage6.node.runtimes.registries import Reference, Registries, RegistrySilentError, parse
 
 from .conftest import IMAGE
-from .registry import Harbor, Registry, RegistryMissingError, harbor, real
+from .registry import Harbor, Registry, RegistryMissingError, harbor, real, token_registry
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -119,6 +119,25 @@ def test_credentials_go_to_their_own_registry_only(a_harbor: Harbor) -> None:
     )
     with pytest.raises(RegistrySilentError):
         other.digest(f"{a_harbor.host}/study/average:1")
+
+
+def test_a_registry_behind_a_token_service(tmp_path: Path) -> None:
+    with token_registry(tmp_path) as made:
+        asks = logged_in(made.host, made.ca)
+        assert asks.digest(f"{made.host}/study/a:1") == (made.digest, "the registry")
+        stranger = Registries({made.host: {"username": "alice", "password": "guess", "ca_file": str(made.ca)}})
+        with pytest.raises(RegistrySilentError, match="does not take the log-in"):
+            stranger.digest(f"{made.host}/study/a:1")
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("realm", ["http://{host}/token", "file:///etc/passwd", "ftp://x", "//{host}/token"])
+def test_credentials_go_to_no_token_service_without_tls(tmp_path: Path, realm: str) -> None:
+    with token_registry(tmp_path) as made:
+        made.realm = realm.format(host=made.host)
+        with pytest.raises(RegistrySilentError):
+            logged_in(made.host, made.ca).digest(f"{made.host}/study/a:1")
+        assert not any(said.startswith("Basic") for _, said in made.asked)
 
 
 @contextmanager

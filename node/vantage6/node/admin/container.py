@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -73,8 +74,10 @@ def _find(client: DockerClient, context: Context, config: NodeConfig) -> Contain
         return None
 
 
-def start_container(context: Context, config: NodeConfig, image: str, flags: list[str], seconds: float) -> Started:
-    """Starts the image, and returns when the node has said how its start went."""
+def start_container(
+    context: Context, config: NodeConfig, image: str, flags: list[str], seconds: float, source: Path | None = None
+) -> Started:
+    """Starts the image, and returns when the node has said how its start went. `source` is for the one to develop."""
     with connected(config) as client:
         _fetch(client, config, image)
         old = _find(client, context, config)
@@ -83,20 +86,35 @@ def start_container(context: Context, config: NodeConfig, image: str, flags: lis
                 raise Stop(f"container {old.name} runs already", Code.RUNNING)
             old.remove(force=True)
         config.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = _run(client, context, config, image, flags)
+        made = _run(client, context, config, image, flags, source)
         return _await_word(made, seconds)
 
 
 def _fetch(client: DockerClient, config: NodeConfig, image: str) -> None:
     registries = cast("dict[str, Credentials]", config.runtime_options.get("registries") or {})
+    told = logging.getLogger("vantage6.node.runtimes.docker_images")
+    voice = _Voice()
+    told.addHandler(voice)
+    told.setLevel(logging.INFO)
     try:
         ImageStore(client, "newer", registries).ensure(image, lambda _part: None)
     except Vantage6Error as error:
         text = f"image {image}: {error.message}. Give another one with --image, or start without a container (--local)"
         raise Stop(text, Code.ENGINE) from error
+    finally:
+        told.removeHandler(voice)
 
 
-def _run(client: DockerClient, context: Context, config: NodeConfig, image: str, flags: list[str]) -> Container:
+class _Voice(logging.Handler):
+    """Lets the person at the terminal hear which way it was decided, and why (M25)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        terminal.say(record.getMessage())
+
+
+def _run(
+    client: DockerClient, context: Context, config: NodeConfig, image: str, flags: list[str], source: Path | None
+) -> Container:
     labels = {
         "vantage6-type": "node", "name": config.name, "system": str(context.scope == "system"),
         "environment": context.environment, "vantage6-node-volume": volume_name(config),
@@ -110,7 +128,7 @@ def _run(client: DockerClient, context: Context, config: NodeConfig, image: str,
         environment[API_KEY_VARIABLE] = key
     return client.containers.run(
         image, command, detach=True, name=container_name(config.name, context.scope), labels=labels,
-        mounts=mounts(config, context.path), environment=environment, user=f"{os.getuid()}:{os.getgid()}",
+        mounts=mounts(config, context.path, source), environment=environment, user=f"{os.getuid()}:{os.getgid()}",
         group_add=[str(Path(engine_socket()).stat().st_gid)], cap_drop=["ALL"], read_only=True,
         security_opt=["no-new-privileges:true"], tmpfs={"/tmp": "mode=1777"}, init=True,  # noqa: S108 - its own
     )  # fmt: skip

@@ -18,7 +18,7 @@ from vantage6.node.config import NodeConfig, load_context
 @of_scope
 @json_option
 def list_nodes(scope: str | None, *, as_json: bool) -> None:
-    """List the nodes of this machine: their environments, and which is online.
+    """List the nodes of this machine: their environments, which is online, and whose hardening is weakened.
 
     Example: vnode list
     """
@@ -27,6 +27,8 @@ def list_nodes(scope: str | None, *, as_json: bool) -> None:
     for context, config in good:
         row = rows.setdefault((context.name, context.scope), _empty(context.name, context.scope))
         row["environments"].append(context.environment)
+        if weaker := config.weaknesses():
+            row["weakened"][context.environment] = weaker
         doing = state(context, config)
         if doing["state"] != "offline":
             row |= {"status": doing["state"], "running": context.environment, "process": doing.get("pid")}
@@ -34,17 +36,25 @@ def list_nodes(scope: str | None, *, as_json: bool) -> None:
     if as_json:
         terminal.write_json({"nodes": list(rows.values()), "unusable": unusable})
         return
-    shown = [
+    shown: list[tuple[str, ...]] = [
         (row["name"], ", ".join(row["environments"]), row["status"], row["running"], row["scope"])
         for row in rows.values()
     ]
-    terminal.table(("Name", "Environments", "Status", "Runs", "System/User"), shown)
+    heads: tuple[str, ...] = ("Name", "Environments", "Status", "Runs", "System/User")
+    if any(row["weakened"] for row in rows.values()):
+        heads = (*heads, "Weakened")
+        shown = [(*line, ", ".join(row["weakened"])) for line, row in zip(shown, rows.values(), strict=True)]
+    terminal.table(heads, shown)
+    for row in rows.values():
+        for environment, weaker in row["weakened"].items():
+            terminal.warn(f"{row['name']} ({environment}, {row['scope']}) is weakened\n" + "\n".join(weaker))
     for each in unusable:
         terminal.warn(f"cannot be used: {each['file']} {each['environment']}\n{each['why']}")
 
 
 def _empty(name: str, scope: str) -> dict[str, Any]:
-    return {"name": name, "scope": scope, "environments": [], "status": "offline", "running": "", "process": None}
+    return {"name": name, "scope": scope, "environments": [], "status": "offline", "running": "", "process": None,
+            "weakened": {}}  # fmt: skip
 
 
 @click.command()

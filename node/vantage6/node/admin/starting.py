@@ -16,7 +16,8 @@ from vantage6.node.admin.container import follow_container, running, start_conta
 from vantage6.node.admin.options import Which, of_node, of_which, title
 from vantage6.node.app import seat, versions
 from vantage6.node.config import NodeConfig, load_context
-from vantage6.node.dockerized import DEFAULT_IMAGE, as_seen_inside, container_name
+from vantage6.node.develop import missing, own_source
+from vantage6.node.dockerized import DEFAULT_IMAGE, DEVELOPMENT_IMAGE, as_seen_inside, container_name
 from vantage6.node.logs import set_up_logs
 
 READY_SECONDS = 60.0
@@ -27,6 +28,10 @@ STOP_SECONDS = 30.0
 @of_node
 @click.option("--image", help=f"The node's image; fetched when there is a newer one. [default: {DEFAULT_IMAGE}]")
 @click.option("--local", is_flag=True, help="As a process; so it is for other runtimes than docker.")
+@click.option(
+    "--develop", is_flag=False, flag_value="", metavar="[SOURCE]",
+    help="With the code of SOURCE (the clone that vnode runs from), anew whenever it changes; in the image devcon.",
+)  # fmt: skip
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C; for service managers.")
 @click.option("--attach", is_flag=True, help="Show the node's log afterwards; Ctrl-C leaves the node running.")
 @click.option("--check/--no-check", default=True, help="Look first whether everything that the node needs is there.")
@@ -35,7 +40,7 @@ STOP_SECONDS = 30.0
 @click.option("--verbose", is_flag=True, help="Log more.")
 @click.option("--dockerized", hidden=True, help="In the container: what tells this node apart.")
 def start(
-    context: Context, *, image: str | None, local: bool, foreground: bool, attach: bool, check: bool, seconds: float,
+    context: Context, *, image: str | None, local: bool, develop: str | None, foreground: bool, attach: bool, check: bool, seconds: float,
     log_format: str, verbose: bool, dockerized: str | None,
 ) -> None:  # fmt: skip
     """Start a node, and return when it is online at the server, or say why it is not.
@@ -45,22 +50,38 @@ def start(
         vnode start --name north
 
         vnode start --config node.yaml --environment test --attach
+
+        vnode start --name north --develop ~/vantage6 --attach
     """
     if foreground:
         _in_foreground(context, log_format, verbose=verbose, dockerized=dockerized)
         return
     config = load_context(context)
+    source = None if develop is None else _source(develop, config, local=local)
     refuse_second(context, config)
     _show_versions(config)
     if check:
         _check(context, config)
     flags = ["--log-format", log_format, *(["--verbose"] if verbose else [])]
     if config.runtime == "docker" and not local:
-        _as_container(context, config, image or DEFAULT_IMAGE, flags, seconds)
+        standard = DEFAULT_IMAGE if source is None else DEVELOPMENT_IMAGE
+        _as_container(context, config, image or standard, flags, seconds, source)
     else:
         _as_process(context, config, flags, seconds)
     if attach:
         follow(context, config)
+
+
+def _source(given: str, config: NodeConfig, *, local: bool) -> Path:
+    """The clone whose code is to run."""
+    if config.runtime != "docker" or local:
+        raise Stop("--develop is for nodes in a container: not with --local, nor with another runtime", Code.USAGE)
+    source = Path(given).expanduser().resolve() if given else own_source()
+    if source is None:
+        raise Stop("--develop: say which SOURCE, this vnode does not run from a clone", Code.USAGE)
+    if lacks := missing(source):
+        raise Stop(f"--develop: {source} is no clone of the project, it has no {lacks}", Code.USAGE)
+    return source
 
 
 def _in_foreground(context: Context, log_format: str, *, verbose: bool, dockerized: str | None) -> None:
@@ -68,11 +89,11 @@ def _in_foreground(context: Context, log_format: str, *, verbose: bool, dockeriz
 
     from vantage6.node.app import serve  # noqa: PLC0415
 
-    set_up_logs(log_format, verbose=verbose)
     try:
         config = load_context(context)
         if dockerized:
             config = as_seen_inside(config, dockerized)
+        set_up_logs(log_format, verbose=verbose, file=log_file(config) if dockerized else None)
         asyncio.run(serve(config, context.environment))
     except Vantage6Error as error:
         background.tell_starter(ok=False, message=error.message, code=int(code_of(error)))
@@ -146,8 +167,10 @@ def _as_process(context: Context, config: NodeConfig, flags: list[str], seconds:
         raise Stop(text, Code(int(started.facts.get("code") or Code.FAILED)))
 
 
-def _as_container(context: Context, config: NodeConfig, image: str, flags: list[str], seconds: float) -> None:
-    started = start_container(context, config, image, flags, seconds)
+def _as_container(
+    context: Context, config: NodeConfig, image: str, flags: list[str], seconds: float, source: Path | None = None
+) -> None:
+    started = start_container(context, config, image, flags, seconds, source)
     what, container = title(context, config), container_name(config.name, context.scope)
     if started.ok:
         facts = started.facts

@@ -10,6 +10,7 @@ import grpc
 from vantage6.api.v1.delivery_pb2 import Assignment
 from vantage6.node.gate import Gate
 from vantage6.node.link import Link
+from vantage6.node.loglines import RunLog
 from vantage6.node.payloads import Payloads, bearer
 from vantage6.node.sealing import Sealer
 
@@ -27,7 +28,7 @@ class ProxiedRun:
     link: Link
     # Largest content of another site that is taken in.
     content_limit: int
-    share_logs: bool
+    log: RunLog
     # Where the run's output is collected.
     output_path: Path
     # For what is on its way through, on the site's own disk.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
@@ -29,8 +28,9 @@ from vantage6.api.v1.algorithm_pb2 import (
     WriteOutputResponse,
 )
 from vantage6.api.v1.algorithm_pb2_grpc import AlgorithmServiceServicer
-from vantage6.api.v1.delivery_pb2 import LogLines, NodeMessage, Progress
+from vantage6.api.v1.delivery_pb2 import NodeMessage, Progress
 from vantage6.api.v1.event_pb2 import ProgressKind
+from vantage6.common.brake import Brake
 from vantage6.common.card import read_card, sign_card
 from vantage6.common.envelope import Purpose
 from vantage6.common.errors import FailedPrecondition, InvalidArgument, Unavailable
@@ -56,9 +56,8 @@ class Servicer(AlgorithmServiceServicer):
         self._run = run
         self._directory = Directory(run)
         self._subtasks = Subtasks(run, self._directory)
-        self._brake = _Brake(PER_SECOND)
+        self._brake = Brake(PER_SECOND)
         self._output = Output(run.output_path, run.content_limit)
-        self._sequence = 0
 
     @answering
     async def GetRun(self, request: GetRunRequest, context: Context) -> Run:
@@ -137,13 +136,7 @@ class Servicer(AlgorithmServiceServicer):
 
     @answering
     async def WriteLog(self, request: WriteLogRequest, context: Context) -> WriteLogResponse:
-        if self._run.share_logs and self._run.gate.lets_text_out() and self._brake.lets_pass():
-            run = self._run.assignment
-            line = request.line[:LINE_LENGTH].encode() + b"\n"
-            sealed = self._run.sealer.seal_for_initiator(run, line, Purpose.LOG)
-            lines = LogLines(result_id=run.result_id, epoch=run.epoch, sequence=self._sequence, lines=sealed)
-            self._sequence += 1
-            self._run.link.say(NodeMessage(log=lines))
+        self._run.log.say(request.line)
         return WriteLogResponse()
 
     @answering
@@ -154,21 +147,3 @@ class Servicer(AlgorithmServiceServicer):
         async with aclosing(cast("AsyncGenerator[WriteOutputRequest, None]", aiter(request_iterator))) as messages:
             await self._output.write(messages)
         return WriteOutputResponse()
-
-
-class _Brake:
-    """So many calls a second, and a second's worth at once; what is more is dropped."""
-
-    def __init__(self, per_second: float) -> None:
-        self._rate = per_second
-        self._left = per_second
-        self._at = time.monotonic()
-
-    def lets_pass(self) -> bool:
-        now = time.monotonic()
-        self._left = min(self._rate, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True

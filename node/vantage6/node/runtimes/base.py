@@ -134,8 +134,8 @@ class Runtime(Protocol):
         """
         ...
 
-    def logs(self, handle: Handle) -> AsyncIterator[bytes]:
-        """Standard output and error, from the start and onwards until the run ends."""
+    def logs(self, handle: Handle, *, from_now: bool = False) -> AsyncIterator[bytes]:
+        """Standard output and error, from the start (or from now) and onwards until the run ends."""
         ...
 
     async def stop(self, handle: Handle, grace: float) -> None:

@@ -125,10 +125,12 @@ class DockerRuntime:
         tail = await self._call(lambda: _log_tail(client, handle, facts))
         return _exit(facts, tail)
 
-    async def logs(self, handle: Handle) -> AsyncIterator[bytes]:
+    async def logs(self, handle: Handle, *, from_now: bool = False) -> AsyncIterator[bytes]:
         """Follows the container's log; a slow reader slows the thread that reads, not the container."""
         client = await self._connected()
-        stream = await self._call(lambda: client.api.logs(handle, stream=True, follow=True))
+        stream = await self._call(
+            lambda: client.api.logs(handle, stream=True, follow=True, tail=0 if from_now else "all")
+        )
         async for chunk in follow(stream):
             yield chunk
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 UNPRIVILEGED = f"{NOBODY}:{NOBODY}"
 _USER = re.compile(r"\d{1,10}:\d{1,10}")
-_GPUS = re.compile(r"|all|[1-9]\d?|[A-Za-z0-9-]+(,[A-Za-z0-9-]+)*")
+_GPUS = re.compile(r"|all|[1-9]\d?|\d+(,\d+)+|[A-Za-z][A-Za-z0-9-]*(,[A-Za-z][A-Za-z0-9-]*)*")
 
 
 class Hardening(BaseModel):
@@ -66,6 +66,10 @@ class Hardening(BaseModel):
             yield f"hardening.capabilities: algorithms have {', '.join(self.capabilities)}"
         if self.seccomp == "unconfined":
             yield "hardening.seccomp: algorithms may make every system call"
+        elif self.seccomp:
+            yield "hardening.seccomp: a profile of the site's own decides on system calls"
+        if self.oci_runtime not in ("", "runc", "runsc"):
+            yield f"hardening.oci_runtime: {self.oci_runtime} keeps algorithms in, by its own rules"
         if self.gpus:
             yield f"hardening.gpus: algorithms use GPUs ({self.gpus}), whose memory may hold what an earlier run left"
 

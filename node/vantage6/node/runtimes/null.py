@@ -56,7 +56,7 @@ class NullRuntime:
         await run.over.wait()
         return Exit(run.code)
 
-    async def logs(self, handle: Handle) -> AsyncIterator[bytes]:
+    async def logs(self, handle: Handle, *, from_now: bool = False) -> AsyncIterator[bytes]:
         """One line."""
         await self._run(handle).over.wait()
         yield b"nothing was run\n"

@@ -11,11 +11,13 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
 import requests
+import urllib3
 
 from vantage6.common.errors import InvalidArgument
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 Credentials = Mapping[str, str]
 """`username`, `password`, and `ca_file` for a registry whose certificate the machine does not trust by itself."""
+
+Login = tuple[str, str] | None
 
 TIMEOUT = (5.0, 10.0)
 """Seconds to connect, and between two pieces of an answer."""
@@ -84,21 +88,48 @@ class Registries:
     def digest(self, image: str) -> tuple[str, str]:
         """The digest that the name means there now, and who said so; raises RegistrySilentError."""
         reference = parse(image)
+        with self._asking(reference.host) as (session, login):
+            base = self._base(session, reference.host)
+            if self._is_harbor(session, reference.host, base) and (found := _harbor(session, base, reference, login)):
+                return found, "Harbor"
+            return _distribution(session, base, reference, login), "the registry"
+
+    def manifest(self, image: str, tag: str) -> bytes | None:
+        """The manifest of another tag beside the image, None where there is none; raises RegistrySilentError."""
+        return self._read(parse(image), f"manifests/{tag}", _MANIFEST_LIMIT)
+
+    def blob(self, image: str, digest: str, limit: int) -> bytes | None:
+        """A blob of the image's repository, which is what its digest says; raises RegistrySilentError."""
+        data = self._read(parse(image), f"blobs/{_checked(digest)}", limit)
+        if data is not None and f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+            raise RegistrySilentError("it told a content that is none of the digest")
+        return data
+
+    def _read(self, reference: Reference, what: str, limit: int) -> bytes | None:
+        with self._asking(reference.host) as (session, login):
+            url = f"{self._base(session, reference.host)}/v2/{reference.repository}/{what}"
+            with _asked(session, "GET", url, reference, login) as answer:
+                if answer.status_code == requests.codes.not_found:
+                    return None
+                if answer.is_redirect:  # Blobs may lie in a store beside the registry, which gets no credentials.
+                    place = answer.headers["Location"]
+                    if not place.startswith("https://"):
+                        raise RegistrySilentError("it sends us to a place without TLS")
+                    with session.get(place, timeout=TIMEOUT, allow_redirects=False, stream=True) as elsewhere:
+                        return _body(elsewhere, limit)
+                return _body(answer, limit)
+
+    @contextmanager
+    def _asking(self, host: str) -> Iterator[tuple[requests.Session, Login]]:
         with requests.Session() as session:
-            own = self._credentials.get(reference.host, {})
+            own = self._credentials.get(host, {})
             session.trust_env = False  # No .netrc: what is sent is what the site configured.
-            session.proxies = requests.utils.get_environ_proxies(f"https://{reference.host}")
+            session.proxies = requests.utils.get_environ_proxies(f"https://{host}")
             if own.get("ca_file"):
                 session.verify = own["ca_file"]
-            login = (own["username"], own.get("password", "")) if own.get("username") else None
             try:
-                base = self._base(session, reference.host)
-                if self._is_harbor(session, reference.host, base) and (
-                    found := _harbor(session, base, reference, login)
-                ):
-                    return found, "Harbor"
-                return _distribution(session, base, reference, login), "the registry"
-            except (requests.RequestException, ValueError) as error:
+                yield session, (own["username"], own.get("password", "")) if own.get("username") else None
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
                 raise RegistrySilentError(type(error).__name__) from error
 
     def _base(self, session: requests.Session, host: str) -> str:
@@ -135,7 +166,7 @@ def _is_health(answer: requests.Response) -> bool:
     return isinstance(body, dict) and "status" in body and isinstance(body.get("components"), list)
 
 
-def _harbor(session: requests.Session, base: str, reference: Reference, login: tuple[str, str] | None) -> str:
+def _harbor(session: requests.Session, base: str, reference: Reference, login: Login) -> str:
     """The artifact of the tag; empty where Harbor's own API does not say (then the registry below it is asked)."""
     project, _, repository = reference.repository.partition("/")
     # A slash in the repository's name is encoded twice: the gateway in front of Harbor decodes once.
@@ -149,26 +180,38 @@ def _harbor(session: requests.Session, base: str, reference: Reference, login: t
     return _checked(body.get("digest") if isinstance(body, dict) else None)
 
 
-def _distribution(session: requests.Session, base: str, reference: Reference, login: tuple[str, str] | None) -> str:
+def _distribution(session: requests.Session, base: str, reference: Reference, login: Login) -> str:
     url = f"{base}/v2/{reference.repository}/manifests/{reference.tag}"
-    headers = {"Accept": MANIFESTS}
-    answer = session.head(url, headers=headers, timeout=TIMEOUT, allow_redirects=False)
-    if answer.status_code == requests.codes.unauthorized:
+    with _asked(session, "HEAD", url, reference, login) as answer:
+        if answer.status_code != requests.codes.ok:
+            raise RegistrySilentError(f"status {answer.status_code}")
+        if told := answer.headers.get("Docker-Content-Digest"):
+            return _checked(told)
+    with _asked(session, "GET", url, reference, login) as whole:
+        return f"sha256:{hashlib.sha256(_body(whole, _MANIFEST_LIMIT)).hexdigest()}"
+
+
+def _asked(session: requests.Session, method: str, url: str, reference: Reference, login: Login) -> requests.Response:
+    """The answer, its body still to be read; logs in where that is asked for."""
+    headers = {"Accept": MANIFESTS if "/manifests/" in url else "*/*"}
+    for attempt in range(2):
+        answer = session.request(method, url, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True)
+        if answer.status_code != requests.codes.unauthorized or attempt:
+            break
+        answer.close()
         headers |= _authorization(session, answer, reference, login)
-        answer = session.head(url, headers=headers, timeout=TIMEOUT, allow_redirects=False)
-    if answer.status_code != requests.codes.ok:
-        raise RegistrySilentError(f"status {answer.status_code}")
-    if told := answer.headers.get("Docker-Content-Digest"):
-        return _checked(told)
-    with session.get(url, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True) as whole:
-        body = whole.raw.read(_MANIFEST_LIMIT, decode_content=True)
-        if whole.status_code != requests.codes.ok or len(body) == _MANIFEST_LIMIT:
-            raise RegistrySilentError(f"status {whole.status_code}")
-        return f"sha256:{hashlib.sha256(body).hexdigest()}"
+    return answer
+
+
+def _body(answer: requests.Response, limit: int) -> bytes:
+    body = bytes(answer.raw.read(limit + 1, decode_content=True))
+    if answer.status_code != requests.codes.ok or len(body) > limit:
+        raise RegistrySilentError(f"status {answer.status_code}, {len(body)} bytes")
+    return body
 
 
 def _authorization(
-    session: requests.Session, refused: requests.Response, reference: Reference, login: tuple[str, str] | None
+    session: requests.Session, refused: requests.Response, reference: Reference, login: Login
 ) -> dict[str, str]:
     kind, _, rest = refused.headers.get("WWW-Authenticate", "").partition(" ")
     if kind.lower() == "basic" and login:

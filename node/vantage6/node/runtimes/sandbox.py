@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -78,11 +79,12 @@ class SandboxRuntime:
         run.kill()  # What the program started and left behind.
         return await asyncio.to_thread(run.exit)
 
-    async def logs(self, handle: Handle) -> AsyncIterator[bytes]:
+    async def logs(self, handle: Handle, *, from_now: bool = False) -> AsyncIterator[bytes]:
         """Reads the log on as it grows."""
         run = self._run(handle)
         news = asyncio.Event()
         with run.log.open("rb") as stream, changing(run.log, news), run.process.ending(news):
+            stream.seek(0, os.SEEK_END if from_now else os.SEEK_SET)
             while True:
                 news.clear()
                 over = run.process.is_over()  # Asked first: what it said at last is read below.
