@@ -100,7 +100,7 @@ class Gateway:
         return await self._ask("GET", "/stats/prometheus")
 
     async def why_not_ready(self) -> str:
-        """Empty when calls are served and a server behind it can be reached."""
+        """Empty while calls are served; of several servers behind it, one must be reachable."""
         if self.process.returncode is not None:
             return "Envoy has ended"
         clusters = json.loads(await self._ask("GET", "/clusters?format=json"))["cluster_statuses"]
