@@ -32,13 +32,14 @@ from vantage6.api.v1 import (
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.audit import AuditLog
 from vantage6.server.domain.bootstrap import bootstrap
-from vantage6.server.domain.bus import Bus
+from vantage6.server.domain.bus import Bus, RightsChanged
 from vantage6.server.domain.events import EventHub
 from vantage6.server.domain.parties import Hooks
 from vantage6.server.domain.payloads import PayloadDesk
 from vantage6.server.domain.recovery import RecoveryRules
 from vantage6.server.domain.secrets import Passwords, Tokens
 from vantage6.server.domain.throttle import Throttle
+from vantage6.server.domain.watching import WatchGuard
 from vantage6.server.interceptors.audit import Auditing
 from vantage6.server.interceptors.errors import errors
 from vantage6.server.interceptors.identity import identity
@@ -182,7 +183,9 @@ async def _serving(folder: Path, database: Database, bus: Bus) -> AsyncIterator[
     blobs = Blobs(str(folder / "blobs"))
     task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, blobs), server)
     result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
-    event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, EventHub(database, bus)), server)
+    database.on_rights = lambda user_id: bus.publish(RightsChanged(user_id))
+    events = EventServicer(database, EventHub(database, bus), WatchGuard(accounts, bus))
+    event_pb2_grpc.add_EventServiceServicer_to_server(events, server)
     payload_pb2_grpc.add_PayloadServiceServicer_to_server(PayloadServicer(PayloadDesk(database, blobs)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import gc
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
@@ -28,7 +29,7 @@ from vantage6.server import metrics
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.audit import AuditLog
-from vantage6.server.domain.bus import LocalBus, Resync
+from vantage6.server.domain.bus import LocalBus, Resync, RightsChanged
 from vantage6.server.domain.deadlines import Deadlines
 from vantage6.server.domain.dispatch import Dispatcher
 from vantage6.server.domain.events import EventHub
@@ -42,6 +43,7 @@ from vantage6.server.domain.resync import resync
 from vantage6.server.domain.running import Runs
 from vantage6.server.domain.secrets import Passwords, Tokens, load_secret
 from vantage6.server.domain.throttle import Throttle
+from vantage6.server.domain.watching import WatchGuard
 from vantage6.server.interceptors.audit import Auditing
 from vantage6.server.interceptors.errors import errors
 from vantage6.server.interceptors.identity import identity
@@ -94,11 +96,13 @@ class Server:
         self.blobs = Blobs(config.blob_location)
         self.bus: LocalBus | PostgresBus = PostgresBus(self.database) if self.database.shared else LocalBus()
         self.database.on_doubt = lambda: self.bus.publish(Resync())
+        self.database.on_rights = lambda user_id: self.bus.publish(RightsChanged(user_id))
         self.passwords = Passwords()
         throttle = Throttle()
         tokens = Tokens(load_secret(config.secret_file), config.tokens.lifetimes)
         self.accounts = AccountRules(self.database, tokens, self.passwords, throttle)
         self.hub = EventHub(self.database, self.bus)
+        self.guard = WatchGuard(self.accounts, self.bus)
         self.dispatcher = Dispatcher(self.database, self.bus, self.accounts.issue_container_token)
         self.desk = ReportDesk(self.database, self.bus)
         self.deadlines = Deadlines(self.database, self.bus)
@@ -169,7 +173,7 @@ class Server:
         delivery_pb2_grpc.add_DeliveryServiceServicer_to_server(delivery, server)
         task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, self.blobs), server)
         result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
-        event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, self.hub), server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, self.hub, self.guard), server)
         payloads = PayloadServicer(PayloadDesk(database, self.blobs, self._config.collaboration_quota_bytes))
         payload_pb2_grpc.add_PayloadServiceServicer_to_server(payloads, server)
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.health), server)
@@ -204,8 +208,19 @@ def _recovery(config: ServerConfig, database: Database, passwords: Passwords) ->
     return RecoveryRules(database, passwords, SmtpMailer(config.mail), reset_page=config.mail.reset_page)
 
 
+def _collect_rarely() -> None:
+    """Python looks for garbage after every 700 new objects: several times in each larger transaction, in vain.
+
+    What is there after the imports stays, so it is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 async def serve(config: ServerConfig, ready: Callable[[Server], None] = lambda _server: None) -> None:
     """Runs a server until SIGTERM or SIGINT."""
+    _collect_rarely()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vantage6.common.errors import (
@@ -23,6 +24,7 @@ from vantage6.server.store.tables import Node, Result, Session, Task, User
 
 if TYPE_CHECKING:
     from vantage6.server.domain.throttle import Throttle
+    from vantage6.server.store.bulk import Moving
     from vantage6.server.store.pages import Page, Slice
     from vantage6.server.store.sql import Database, Store
 
@@ -138,6 +140,7 @@ class AccountRules:
             return None
         if not hmac.compare_digest(session.refresh_hash, hash_token(token)):
             session.revoked = True
+            store.rights_changed(session.user_id)
             return None
         owner = await _owner(store, session)
         if owner is None:
@@ -161,6 +164,7 @@ class AccountRules:
             session = await store.accounts.session(caller.session_id)
             if session is not None:
                 session.revoked = True
+                store.rights_changed(session.user_id)
 
     async def list_sessions(self, caller: Caller, page: Page) -> Slice[Session]:
         user = require_user(caller)
@@ -174,10 +178,11 @@ class AccountRules:
             if session is None or session.user_id != user.id or session.revoked:
                 raise NotFound(f"You have no session with id {session_id}.")
             session.revoked = True
+            store.rights_changed(user.id)
 
     # --- containers
 
-    def issue_container_token(self, result: Result, task: Task, node_id: int) -> str:
+    def issue_container_token(self, result: Result | Moving, task: Task, node_id: int) -> str:
         """For the run that is `result.epoch`; good until the result is final or assigned anew."""
         return self._tokens.container(result.id, {
             "type": "container", "node_id": node_id, "organization_id": result.organization_id,
@@ -202,15 +207,25 @@ class AccountRules:
     async def identify(self, token: str) -> Caller:
         claims = self._tokens.read(token, "access")
         kind, _, _ = str(claims["sub"]).partition(":")
+        until = dt.datetime.fromtimestamp(claims["exp"], dt.UTC)
         async with self._database.read() as store:
             match kind:
                 case "user":
-                    return await _user(store, claims)
+                    return replace(await _user(store, claims), until=until)
                 case "node":
                     return await _node(store, claims)
                 case "container":
-                    return await _container(store, claims["identity"])
+                    return replace(await _container(store, claims["identity"]), until=until)
         raise Unauthenticated("This is no token of this server.")
+
+    async def again(self, caller: Caller) -> Caller:
+        """A caller as it stands now; raises Unauthenticated when its session or run has ended meanwhile."""
+        async with self._database.read() as store:
+            if isinstance(caller, UserCaller):
+                return await _user(store, {"identity": caller.id, "sid": caller.session_id})
+            if isinstance(caller, ContainerCaller):
+                return await _container(store, vars(caller))
+        return caller
 
 
 def _kind(owner: User | Node) -> str:

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 
 from vantage6.api.v1 import content_pb2, delivery_pb2
 from vantage6.server.domain.caller import NodeCaller
+from vantage6.server.store.bulk import Moving
 from vantage6.server.store.sql import Store
-from vantage6.server.store.tables import Content, Organization, Result, Task
+from vantage6.server.store.tables import Content, Organization, Task
 
 
 async def assignment_messages(
     store: Store,
-    picked: list[tuple[Result, Task]],
+    picked: list[tuple[Moving, Task]],
     nodes: Mapping[tuple[int, int], NodeCaller],
-    issue_token: Callable[[Result, Task, int], str],
+    issue_token: Callable[[Moving, Task, int], str],
 ) -> list[delivery_pb2.Assignment]:
     """One message for each, with the input itself if it is small; a constant number of queries."""
     tasks = {task.id: task for _, task in picked}

@@ -63,11 +63,18 @@ class CutOff:
 
 
 @dataclass(frozen=True)
+class RightsChanged:
+    """A user may do other things than before, or nothing any more; 0 for anybody."""
+
+    user_id: int
+
+
+@dataclass(frozen=True)
 class Resync:
     """Signals may have been missed: look at everything again."""
 
 
-Signal = Wake | Stop | Happened | Deadline | Connected | CutOff | Resync
+Signal = Wake | Stop | Happened | Deadline | Connected | CutOff | RightsChanged | Resync
 Handler = Callable[[Signal], None]
 
 

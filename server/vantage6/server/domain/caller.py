@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class UserCaller:
     collaboration_ids: frozenset[int]
     session_id: int
     rules: Rules = field(default_factory=dict)
+    # When the token ends with which it called.
+    until: dt.datetime | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:
@@ -84,6 +87,7 @@ class ContainerCaller:
     organization_id: int
     collaboration_id: int
     image: str
+    until: dt.datetime | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:

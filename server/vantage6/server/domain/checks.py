@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -11,23 +12,36 @@ from vantage6.common.errors import InvalidArgument
 from vantage6.server.domain.secrets import now
 
 if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from vantage6.server.domain.caller import UserCaller
     from vantage6.server.store.sql import Store
 
 # Good enough to refuse what is no address and what could forge a mail header; whether it works shows in sending (M09).
 _EMAIL = re.compile(r"[^\s@\"<>(),:;\\\[\]]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 LARGEST_KEY = 16 * 1024
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Joiners hold emoji and several scripts together.
+_JOINERS = "\u200c\u200d"
 
 
-def check_text(field: str, text: str, longest: int, *, required: bool = False) -> str:
-    """One line of visible text: no control characters, which forge lines in logs and terminals (X15)."""
+def check_text(field: str, text: str, longest: int, *, required: bool = False, lines: bool = False) -> str:
+    """Visible text, one line unless `lines`: no control characters, which forge lines in logs and terminals (X15)."""
     if required and not text.strip():
         raise InvalidArgument(f"{field}: is required.", field=field)
     if len(text) > longest:
         raise InvalidArgument(f"{field}: at most {longest} characters.", field=field)
-    if any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in text):
+    allowed = _JOINERS + ("\n\t" if lines else "")
+    if any(unicodedata.category(char) in _INVISIBLE and char not in allowed for char in text):
         raise InvalidArgument(f"{field}: must not hold control characters.", field=field)
     return text
+
+
+def check_moment(field: str, moment: Timestamp) -> dt.datetime:
+    try:
+        return moment.ToDatetime(tzinfo=dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgument(f"{field}: is no moment between the years 1 and 9999.", field=field) from error
 
 
 def check_username(username: str) -> str:

@@ -19,12 +19,13 @@ from vantage6.server.domain.links import MAX_WINDOW, Address, Claim, Link, Run
 from vantage6.server.domain.results import lose, move, settle
 from vantage6.server.domain.resync import resync
 from vantage6.server.domain.states import ACTIVE, FINAL, ResultState
+from vantage6.server.store.bulk import Moving
 from vantage6.server.store.sql import Database, Store
-from vantage6.server.store.tables import Node, Result, Task
+from vantage6.server.store.tables import Node, Task
 
 log = structlog.get_logger()
 
-IssueToken = Callable[[Result, Task, int], str]
+IssueToken = Callable[[Moving, Task, int], str]
 """Makes the container token of an assignment (result, task, node id)."""
 
 RETRY_SECONDS = 1.0
@@ -225,6 +226,7 @@ class Dispatcher:
             result.assigned_at = now()
             metrics.assigned(task.created_at, result.assigned_at)
             tasks[task.id] = task
+        await store.results.save([result for result, _ in picked])
         await settle(store, self._bus, tasks.values())
         nodes = {address: link.node for address, link in by_address.items()}
         messages = await assignment_messages(store, picked, nodes, self._issue_token)
@@ -243,7 +245,7 @@ class Dispatcher:
     def _send(
         self,
         links: dict[Address, Link],
-        picked: list[tuple[Result, Task]],
+        picked: list[tuple[Moving, Task]],
         messages: list[delivery_pb2.Assignment],
     ) -> None:
         point("server.assign.after_commit")

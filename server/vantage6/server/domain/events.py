@@ -9,13 +9,19 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 from vantage6.api.v1 import event_pb2
+from vantage6.common.errors import Vantage6Error
 from vantage6.server.domain.bus import Bus, Happened, Resync, Signal
 from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.domain.states import FINAL
+from vantage6.server.domain.watching import RecentLogs
+from vantage6.server.store.bulk import Moving
+from vantage6.server.store.events import NewEvent
 from vantage6.server.store.sql import Database, Store
-from vantage6.server.store.tables import Event, Result, Task
+from vantage6.server.store.tables import Result, Task
 
 REPLAY_PAGE = 500
+QUIET_SECONDS = 20.0
+"""Longest silence of a watch: proxies on the way end streams that are idle, usually after 60 seconds."""
 BACKLOG = 1_000
 """Events kept in memory for one slow watcher; beyond that it reads the log again."""
 
@@ -31,7 +37,7 @@ def record_task(store: Store, bus: Bus, task: Task, *, complete: bool, results: 
     _record(store, bus, task, event_pb2.Event(task=kind))
 
 
-def record_result(store: Store, bus: Bus, task: Task, result: Result) -> None:
+def record_result(store: Store, bus: Bus, task: Task, result: Result | Moving) -> None:
     kind = event_pb2.ResultEvent(
         result_id=result.id,
         task_id=task.id,
@@ -45,15 +51,15 @@ def record_result(store: Store, bus: Bus, task: Task, result: Result) -> None:
 
 def _record(store: Store, bus: Bus, task: Task, event: event_pb2.Event) -> None:
     event.collaboration_id = task.collaboration_id
-    row = Event(time=now(), collaboration_id=task.collaboration_id, task_id=task.id, parent_id=task.parent_id, body=b"")
-    event.time.FromDatetime(row.time)
-    row.body = event.SerializeToString()
+    time = now()
+    event.time.FromDatetime(time)
+    row = NewEvent(time, task.collaboration_id, task.id, task.parent_id, event.SerializeToString())
     store.events.add(row)
     task_id, parent_id = task.id, task.parent_id or 0
 
     def tell() -> None:
         # None: its collaboration was deleted by the same transaction, so the log does not have it.
-        event.id = row.id or 0
+        event.id = row.id
         bus.publish(Happened(event, task_id, parent_id))
 
     store.after_commit(tell)
@@ -74,11 +80,14 @@ class Topic:
     task_id: int | None = None
     collaboration_ids: frozenset[int] | None = None
     only_final: bool = False
+    logs: bool = True
     # The task was complete when the watch began: nothing follows what the log has.
     over: bool = False
 
     def covers(self, happened: Happened) -> bool:
         if self.only_final and not is_final(happened.event):
+            return False
+        if not self.logs and happened.event.HasField("log"):
             return False
         if self.task_id is not None:
             return self.task_id in (happened.task_id, happened.parent_id)
@@ -98,10 +107,15 @@ class Watch:
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
         self.overrun = False
+        # What was printed before.
+        self.recent: list[event_pb2.Event] = []
+        self._error: Vantage6Error | None = None
         self._events: deque[event_pb2.Event] = deque()
         self._news = asyncio.Event()
 
     def push(self, event: event_pb2.Event) -> None:
+        if not event.id and len(self._events) >= BACKLOG // 2:
+            return  # What is not kept may be lost, and must not push out what is.
         if len(self._events) >= BACKLOG:
             self._events.clear()
             self.overrun = True
@@ -113,9 +127,20 @@ class Watch:
         self.overrun = True
         self._news.set()
 
+    def end(self, error: Vantage6Error) -> None:
+        """Whoever takes events gets this error from now on."""
+        self._error = error
+        self._news.set()
+
     async def take(self) -> list[event_pb2.Event]:
-        """Waits for news and takes all events that are there."""
-        await self._news.wait()
+        """Waits for news and takes all events that are there; after a while without any, one that says nothing."""
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            return [event_pb2.Event()]
+        if self._error is not None:
+            raise self._error
         self._news.clear()
         events = list(self._events)
         self._events.clear()
@@ -129,6 +154,7 @@ class EventHub:
         self._database = database
         self._by_task: defaultdict[int, set[Watch]] = defaultdict(set)
         self._others: set[Watch] = set()
+        self._logs = RecentLogs()
         bus.subscribe(self._on_signal)
 
     def _on_signal(self, signal: Signal) -> None:
@@ -137,6 +163,7 @@ class EventHub:
                 watch.read_again()
         if not isinstance(signal, Happened):
             return
+        self._logs.note(signal.event)
         watches: Collection[Watch] = self._others
         for task_id in {signal.task_id, signal.parent_id} & self._by_task.keys():
             watches = {*watches, *self._by_task[task_id]}
@@ -147,6 +174,8 @@ class EventHub:
     def open(self, topic: Topic) -> Watch:
         """Registers a watch; from here on nothing is missed."""
         watch = Watch(topic)
+        if topic.task_id is not None and topic.logs and not topic.only_final:
+            watch.recent = self._logs.of(topic.task_id)
         self._place(topic).add(watch)
         return watch
 
@@ -160,6 +189,7 @@ class EventHub:
 
     async def follow(self, watch: Watch, after_id: int | None) -> AsyncIterator[event_pb2.Event]:
         """Yields what the log has after `after_id` (None: nothing of it), then what happens; ends for one task."""
+        recent = watch.recent if not after_id else []  # Who goes on after an event has had them.
         if after_id is None:
             after_id = await self._start(watch.topic)
         async for event in self._replay(watch.topic, after_id):
@@ -167,6 +197,8 @@ class EventHub:
             yield event
             if _ends(watch.topic, event):
                 return
+        for event in recent:
+            yield event
         while not watch.topic.over:
             events = await watch.take()
             if watch.overrun:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vantage6.api.v1 import delivery_pb2
+from vantage6.common.brake import Brake
 from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.store.tables import Task
 
@@ -14,6 +15,8 @@ Address = tuple[int, int]
 """(organization, collaboration): where there is one node, results wait for it."""
 
 MAX_WINDOW = 1_000
+SAID_PER_SECOND, SAID_AT_ONCE = 256 * 1024, 1024 * 1024
+"""Bytes that a node may say of its runs' progress and logs: all of it goes to every watcher."""
 MAX_BACKLOG = 10_000
 """Messages waiting for a node that does not read; beyond that it is disconnected."""
 
@@ -38,6 +41,9 @@ class Link:
         self.active: dict[int, Run] = {}
         self.outgoing: asyncio.Queue[delivery_pb2.ServerMessage | None] = asyncio.Queue()
         self.closed_because = ""
+        # Until somebody has looked, nothing goes through in clear.
+        self.encrypted = True
+        self.brake = Brake(SAID_PER_SECOND, SAID_AT_ONCE)
         self.on_released: Callable[[Link], None] = lambda _: None
 
     @property

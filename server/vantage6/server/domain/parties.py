@@ -124,6 +124,7 @@ class OrganizationRules:
             if await store.parties.collaborations_of(row.id):
                 raise FailedPrecondition("It is a member of a collaboration; remove it from there first.")
             await store.parties.delete_organization(row)
+            store.rights_changed()
 
 
 class CollaborationRules:
@@ -194,6 +195,7 @@ class CollaborationRules:
             require(caller, Resource.COLLABORATION, Operation.DELETE, collaboration_ids=[row.id])
             nodes = await store.parties.nodes_at(collaboration_ids=[row.id])
             payloads = await store.parties.delete_collaboration(row)
+            store.rights_changed()
             for node in nodes:
                 store.after_commit(partial(self._hooks.node_cut_off, node))
             store.after_commit(lambda: self._hooks.payloads_gone(payloads))
@@ -226,6 +228,7 @@ class CollaborationRules:
             # The right over the collaboration alone would let its admin reach into any organization (CVE-2024-32969).
             require(caller, Resource.COLLABORATION, Operation.EDIT, organization_id=organization_id)
         await store.parties.add_members(row.id, sorted(organization_ids))
+        store.rights_changed()
 
     async def _remove(self, store: Store, row: Collaboration, organization_ids: Collection[int]) -> None:
         leaving = [
@@ -235,6 +238,7 @@ class CollaborationRules:
         ]
         await remove_nodes(store, self._hooks, leaving)
         await store.parties.remove_members(row.id, organization_ids)
+        store.rights_changed()
 
 
 async def remove_nodes(store: Store, hooks: Hooks, nodes: Collection[Node]) -> None:

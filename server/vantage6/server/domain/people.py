@@ -103,6 +103,10 @@ class UserRules:
                 return await visible_user(store, user, made)
         password_hash = await self._passwords.hash(new.password)
         async with self._database.write() as store:
+            # Again: the same call may have been made twice at once.
+            made = await repeatable.made_before(store, user)
+            if made is not None:
+                return await visible_user(store, user, made)
             roles = await _grantable(store, user, new.roles, organization_id)
             await _require_home(store, organization_id, roles)
             await _require_free(store, username=new.username, email=email)
@@ -142,6 +146,7 @@ class UserRules:
             if password_hash is not None:
                 row.password_hash = password_hash
                 await store.accounts.revoke_sessions(user_id=row.id, besides=user.session_id)
+            store.rights_changed(row.id)
             await store.flush()
             return row
 
@@ -152,6 +157,7 @@ class UserRules:
             require(user, Resource.USER, Operation.DELETE, organization_id=row.organization_id)
             require_not_above(user, row)
             await _keep_a_root(store, row, [])
+            store.rights_changed(row.id)
             await store.accounts.delete_user(row)
 
     async def _check_current(self, row: User, password: str, peer: str) -> None:

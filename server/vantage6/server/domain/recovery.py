@@ -155,4 +155,5 @@ class RecoveryRules:
                 raise Unauthenticated(BAD_TOKEN, field="reset_token")
             row.password_hash = password_hash
             await store.accounts.revoke_sessions(user_id=user.id)
+            store.rights_changed(user.id)
         self._guesses.succeeded("", peer)

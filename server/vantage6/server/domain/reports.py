@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -20,8 +20,10 @@ from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.domain.events import now
 from vantage6.server.domain.results import lose, move, settle
 from vantage6.server.domain.states import FINAL, ResultState, Verdict, judge
+from vantage6.server.store.bulk import Moving
+from vantage6.server.store.results import NewContent
 from vantage6.server.store.sql import Database, Store
-from vantage6.server.store.tables import Content, Payload, Result, Task
+from vantage6.server.store.tables import Payload, Task
 
 log = structlog.get_logger()
 
@@ -56,10 +58,11 @@ class Refusal:
 class Batch:
     """The rows that a transaction's reports are about."""
 
-    results: dict[int, Result]
+    results: dict[int, Moving]
     tasks: dict[int, Task]
     payloads: dict[str, Payload]
     encrypted: dict[int, bool]
+    contents: list[NewContent] = field(default_factory=list)
 
 
 class ReportDesk:
@@ -109,6 +112,8 @@ class ReportDesk:
             refusal = self._apply(store, batch, item, moved)
             _answer_after_commit(store, item, refusal)
         if moved:
+            await store.results.save(batch.results.values())
+            await store.results.add_contents(batch.contents)
             await settle(store, self._bus, moved.values())
         point("server.report.before_commit")
 
@@ -132,11 +137,19 @@ class ReportDesk:
             return None
         if refusal := _check_contents(report, batch, batch.encrypted[task.collaboration_id]):
             state, report = ResultState.FAILED, _failure_of(report, refusal)
-        self._write(store, report, task, result, state)
+        self._write(store, batch, report, task, result, state)
         moved[task.id] = task
         return None
 
-    def _write(self, store: Store, report: delivery_pb2.Report, task: Task, result: Result, state: ResultState) -> None:
+    def _write(
+        self,
+        store: Store,
+        batch: Batch,
+        report: delivery_pb2.Report,
+        task: Task,
+        result: Moving,
+        state: ResultState,
+    ) -> None:
         if report.HasField("start_time"):
             result.started_at = _time(report.start_time)
         if report.HasField("finish_time"):
@@ -148,20 +161,20 @@ class ReportDesk:
         for kind in ("output", "log") if state in FINAL else ():
             if report.HasField(kind):
                 metrics.received(len(getattr(report, kind).inline))
-                store.results.add_content(content_row(result.id, kind, getattr(report, kind)))
+                batch.contents.append(_content_row(result.id, kind, getattr(report, kind)))
 
 
-def content_row(result_id: int, kind: str, content: content_pb2.Content) -> Content:
+def _content_row(result_id: int, kind: str, content: content_pb2.Content) -> NewContent:
     if content.WhichOneof("place") == "payload_id":
-        return Content(result_id=result_id, kind=kind, payload_id=content.payload_id)
-    return Content(result_id=result_id, kind=kind, data=content.inline)
+        return NewContent(result_id, kind, None, content.payload_id)
+    return NewContent(result_id, kind, content.inline)
 
 
 async def _load(store: Store, items: list[Item]) -> Batch:
     ids = {item.report.result_id for item in items}
     tasks = await store.tasks.locked(await store.results.task_ids(ids))
     # Read after the lock, so that they are as the last transaction left them.
-    results = await store.results.by_ids(ids)
+    results = await store.results.moving(ids)
     payload_ids = {
         content.payload_id
         for item in items
@@ -176,7 +189,7 @@ async def _load(store: Store, items: list[Item]) -> Batch:
     return Batch(results, tasks, payloads, encrypted)
 
 
-def _owns(node: NodeCaller, result: Result, task: Task) -> bool:
+def _owns(node: NodeCaller, result: Moving, task: Task) -> bool:
     return (node.organization_id, node.collaboration_id) == (result.organization_id, task.collaboration_id)
 
 

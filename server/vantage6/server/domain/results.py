@@ -17,12 +17,19 @@ from vantage6.server.domain.states import (
     TaskState,
     task_state,
 )
+from vantage6.server.store.bulk import Moving
 from vantage6.server.store.sql import Store
 from vantage6.server.store.tables import Result, Task
 
 
 def move(
-    store: Store, bus: Bus, task: Task, result: Result, state: ResultState, reason: str = "", message: str = ""
+    store: Store,
+    bus: Bus,
+    task: Task,
+    result: Result | Moving,
+    state: ResultState,
+    reason: str = "",
+    message: str = "",
 ) -> None:
     """Moves a result by the table and records it; a move that the table lacks is a defect and raises."""
     current = ResultState(result.state)
@@ -40,7 +47,7 @@ def move(
     record_result(store, bus, task, result)
 
 
-def lose(store: Store, bus: Bus, task: Task, result: Result, why: str) -> None:
+def lose(store: Store, bus: Bus, task: Task, result: Result | Moving, why: str) -> None:
     """A run vanished with its node: tried again as often as the task allows, else final."""
     result.losses += 1
     if result.losses <= task.retries:

@@ -84,6 +84,7 @@ class RoleRules:
                 row.description = description
             if rules is not None:
                 replace_rules(row, _grantable(user, rules, owner))
+                store.rights_changed()
             await store.flush()
             return (await _views(store, [row], relations=True))[0]
 
@@ -92,6 +93,7 @@ class RoleRules:
         async with self._database.write() as store:
             row, _ = await self._changeable(store, user, role_id, Operation.DELETE)
             await store.accounts.delete_role(row)
+            store.rights_changed()
 
     async def _changeable(
         self, store: Store, caller: UserCaller, role_id: int, operation: Operation

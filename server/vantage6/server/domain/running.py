@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vantage6.api.v1 import delivery_pb2, event_pb2
+from vantage6.common.envelope import looks_sealed
 from vantage6.server.domain.bus import Bus, Happened
 from vantage6.server.domain.events import now
 from vantage6.server.domain.links import Link
@@ -17,7 +18,7 @@ class Runs:
 
     def progress(self, link: Link, progress: delivery_pb2.Progress) -> None:
         run = link.active.get(progress.result_id)
-        if run is None or len(progress.text) > MAX_TEXT:
+        if run is None or not _may_say(link, progress.text):
             return
         kind = event_pb2.ProgressEvent(
             result_id=progress.result_id,
@@ -31,7 +32,7 @@ class Runs:
 
     def log(self, link: Link, lines: delivery_pb2.LogLines) -> None:
         run = link.active.get(lines.result_id)
-        if run is None or len(lines.lines) > MAX_TEXT:
+        if run is None or not _may_say(link, lines.lines):
             return
         kind = event_pb2.LogEvent(
             result_id=lines.result_id,
@@ -46,3 +47,10 @@ class Runs:
         event.collaboration_id = task.collaboration_id
         event.time.FromDatetime(now())
         self._bus.publish(Happened(event, task.id, task.parent_id or 0))
+
+
+def _may_say(link: Link, text: bytes) -> bool:
+    """Neither too much nor, in an encrypted collaboration, in clear."""
+    if len(text) > MAX_TEXT or (text and looks_sealed(text) != link.encrypted):
+        return False
+    return link.brake.lets_pass(len(text) + 256)

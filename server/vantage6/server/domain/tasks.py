@@ -22,11 +22,13 @@ from vantage6.common.faults import point
 from vantage6.server.domain import permissions
 from vantage6.server.domain.bus import Bus, Deadline, Wake
 from vantage6.server.domain.caller import Caller, ContainerCaller, Operation, Resource, UserCaller
+from vantage6.server.domain.checks import check_moment, check_text
 from vantage6.server.domain.events import now, record_result, record_task
 from vantage6.server.domain.results import cancel_family
 from vantage6.server.domain.states import FINAL, ResultState, TaskState
+from vantage6.server.store.results import NewContent
 from vantage6.server.store.sql import Store
-from vantage6.server.store.tables import Collaboration, Content, Payload, Result, Task
+from vantage6.server.store.tables import Collaboration, Payload, Task
 
 MAX_RETRIES = 10
 DEFAULT_RETRIES = 3
@@ -78,15 +80,16 @@ def _check(request: task_pb2.CreateTaskRequest) -> None:
         raise InvalidArgument("image: not a reference of a container image", field="image")
     if not request.organizations:
         raise InvalidArgument("organizations: name at least one organization, with its input", field="organizations")
-    if len(request.key) > 64:
-        raise InvalidArgument("key: at most 64 characters", field="key")
-    if len(request.name) > 256:
-        raise InvalidArgument("name: at most 256 characters", field="name")
+    check_text("key", request.key, 64)
+    check_text("name", request.name, 256)
+    check_text("description", request.description, 10_000, lines=True)
+    for label in (request.database, *request.databases):
+        check_text("databases", label, 256)
     if request.HasField("retries") and not 0 <= request.retries <= MAX_RETRIES:
         raise InvalidArgument(f"retries: between 0 and {MAX_RETRIES}", field="retries")
     if request.HasField("min_results") and not 1 <= request.min_results <= len(request.organizations):
         raise InvalidArgument("min_results: between 1 and the number of organizations", field="min_results")
-    if request.HasField("deadline") and request.deadline.ToDatetime(tzinfo=dt.UTC) <= now():
+    if request.HasField("deadline") and check_moment("deadline", request.deadline) <= now():
         raise InvalidArgument("deadline: lies in the past (RFC 3339, with zone)", field="deadline")
     ids = [organization.id for organization in request.organizations]
     if len(set(ids)) != len(ids):
@@ -223,16 +226,14 @@ async def _task_row(
 
 
 async def _add_results(store: Store, bus: Bus, task: Task, targets: list[task_pb2.TaskOrganization]) -> None:
-    results = [Result(task_id=task.id, organization_id=target.id, state=ResultState.PENDING) for target in targets]
-    for result in results:
-        store.results.add(result)
-    await store.flush()
+    results = await store.results.add_pending(task.id, [target.id for target in targets])
+    await store.results.add_contents([
+        NewContent(result.id, "input", None, target.input_payload_id)
+        if target.input_payload_id
+        else NewContent(result.id, "input", target.input)
+        for result, target in zip(results, targets, strict=True)
+    ])  # fmt: skip
     for result, target in zip(results, targets, strict=True):
-        if target.input_payload_id:
-            content = Content(result_id=result.id, kind="input", payload_id=target.input_payload_id)
-        else:
-            content = Content(result_id=result.id, kind="input", data=target.input)
-        store.results.add_content(content)
         record_result(store, bus, task, result)
         wake = Wake(target.id, task.collaboration_id)
         store.after_commit(lambda wake=wake: bus.publish(wake))  # type: ignore[misc]

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 def errors() -> Enclosing:
-    return Enclosing(_around)
+    return Enclosing(_around, decodes=True)
 
 
 @asynccontextmanager

@@ -7,6 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
+
+from vantage6.common.errors import InvalidArgument
 
 Around = Callable[[str, Any], AbstractAsyncContextManager[None]]
 """Of the method's full name and the servicer context; encloses the whole call, a stream's included."""
@@ -20,10 +23,15 @@ _KINDS = {
 
 
 class Enclosing(grpc.aio.ServerInterceptor):
-    """Runs every call inside `around(method, context)`."""
+    """Runs every call inside `around(method, context)`.
 
-    def __init__(self, around: Around) -> None:
+    `decodes`: requests are decoded inside of it too. Otherwise gRPC does that before any interceptor, and tells the
+    caller the text of the exception where it cannot.
+    """
+
+    def __init__(self, around: Around, *, decodes: bool = False) -> None:
         self._around = around
+        self._decodes = decodes
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: Any
@@ -35,8 +43,11 @@ class Enclosing(grpc.aio.ServerInterceptor):
         wrap = self._streaming if handler.response_streaming else self._single
         name = _KINDS[handler.request_streaming, handler.response_streaming]
         make = getattr(grpc, f"{name}_rpc_method_handler")
-        wrapped = wrap(method, getattr(handler, name))
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+        inner, deserializer = getattr(handler, name), handler.request_deserializer
+        if self._decodes and deserializer is not None:
+            inner = (_decoded_stream if handler.request_streaming else _decoded)(inner, deserializer)
+            deserializer = None
+        return make(wrap(method, inner), deserializer, handler.response_serializer)
 
     def _single(self, method: str, inner: Any) -> Any:
         async def call(request: Any, context: Any) -> Any:
@@ -56,3 +67,28 @@ class Enclosing(grpc.aio.ServerInterceptor):
                     await answer
 
         return call
+
+
+def _decoded(inner: Any, deserializer: Callable[[bytes], Any]) -> Any:
+    def call(request: bytes, context: Any) -> Any:
+        return inner(_message(deserializer, request), context)
+
+    return call
+
+
+def _decoded_stream(inner: Any, deserializer: Callable[[bytes], Any]) -> Any:
+    async def messages(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield _message(deserializer, request)
+
+    def call(requests: AsyncIterator[bytes], context: Any) -> Any:
+        return inner(messages(requests), context)
+
+    return call
+
+
+def _message(deserializer: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return deserializer(data)
+    except DecodeError as error:
+        raise InvalidArgument("The request is no message of this method: it is damaged, or of another type.") from error

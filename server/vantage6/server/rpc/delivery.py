@@ -52,9 +52,11 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
                 hello = await _hello(request_iterator)
         except TimeoutError:
             raise InvalidArgument("the first message must be a hello, and come soon") from None
-        yield delivery_pb2.ServerMessage(welcome=await self._welcome(caller))
+        welcome = await self._welcome(caller)
+        yield delivery_pb2.ServerMessage(welcome=welcome)
         claims = {held.result_id: Claim(held.epoch, held.state) for held in hello.held}
         link = await self._dispatcher.connect(caller, hello.window, hello.versions.get("node", ""), claims)
+        link.encrypted = welcome.encrypted
         log.info("node_online", node_id=caller.id, name=caller.name, instance=hello.instance_id[:64])
         watchdog = Watchdog(link, self._heartbeat * MISSED_BEATS)
         renewal = Renewal(link, self._accounts)

@@ -13,15 +13,17 @@ from vantage6.common.errors import InvalidArgument, NotFound, PermissionDenied
 from vantage6.server.domain import permissions, tasks
 from vantage6.server.domain.caller import Caller, ContainerCaller, Operation, Resource, UserCaller, current_call
 from vantage6.server.domain.events import EventHub, Topic
+from vantage6.server.domain.watching import WatchGuard
 from vantage6.server.store.sql import Database
 
 SSE = "text/event-stream"
 
 
 class EventServicer(event_pb2_grpc.EventServiceServicer):
-    def __init__(self, database: Database, hub: EventHub) -> None:
+    def __init__(self, database: Database, hub: EventHub, guard: WatchGuard) -> None:
         self._database = database
         self._hub = hub
+        self._guard = guard
 
     async def Watch(self, request: event_pb2.WatchRequest, context: Any) -> AsyncIterator[event_pb2.Event]:
         after_id = request.after_id if request.HasField("after_id") else None
@@ -38,13 +40,14 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
     async def _follow(
         self, request: event_pb2.WatchRequest | event_pb2.StreamEventsRequest, after_id: int | None, context: Any
     ) -> AsyncIterator[event_pb2.Event]:
-        topic = await self._topic(current_call().caller, request)
-        watch = self._hub.open(topic)
+        caller = current_call().caller
+        watch = self._hub.open(await self._topic(caller, request))
         try:
-            # From here on nothing is missed; who waits for this may create the task that it watches for.
-            await context.send_initial_metadata(())
-            async for event in self._hub.follow(watch, after_id):
-                yield event
+            with self._guard.over(watch, caller, lambda caller: self._topic(caller, request)):
+                # From here on nothing is missed; who waits for this may create the task that it watches for.
+                await context.send_initial_metadata(())
+                async for event in self._hub.follow(watch, after_id):
+                    yield event
         finally:
             self._hub.close(watch)
 
@@ -56,7 +59,8 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
                 # Who may see the task need not be one who is told of what happens: a node is not.
                 if await store.tasks.visible(task.id, permissions.task_sight(caller, Resource.EVENT)) is None:
                     raise PermissionDenied("You may not watch this task.")
-            return Topic(request.task_id, only_final=only_final, over=task.finished_at is not None)
+            over = task.finished_at is not None
+            return Topic(request.task_id, only_final=only_final, logs=_reads_logs(caller), over=over)
         if isinstance(caller, ContainerCaller):
             raise InvalidArgument("task_id: an algorithm watches its own subtasks", field="task_id")
         if not isinstance(caller, UserCaller):
@@ -68,10 +72,18 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
             if permissions.allows(caller, Resource.EVENT, Operation.VIEW, collaboration_ids=[collaboration_id])
         )
         if not request.HasField("collaboration_id"):
-            return Topic(collaboration_ids=None if everything else visible, only_final=only_final)
+            seen = None if everything else visible
+            return Topic(collaboration_ids=seen, only_final=only_final, logs=_reads_logs(caller))
         if not everything and request.collaboration_id not in visible:
             raise NotFound(f"there is no collaboration {request.collaboration_id} that you may see")
-        return Topic(collaboration_ids=frozenset({request.collaboration_id}), only_final=only_final)
+        seen = frozenset({request.collaboration_id})
+        return Topic(collaboration_ids=seen, only_final=only_final, logs=_reads_logs(caller))
+
+
+def _reads_logs(caller: Caller) -> bool:
+    """Lines of a run are a part of its result; an algorithm has no use for those of others."""
+    results, events = (permissions.scope_of(caller, each, Operation.VIEW) for each in (Resource.RESULT, Resource.EVENT))
+    return isinstance(caller, UserCaller) and results is not None and events is not None and results >= events
 
 
 def _last_event_id(context: Any) -> int | None:
@@ -82,8 +94,10 @@ def _last_event_id(context: Any) -> int | None:
 
 
 def as_sse(event: event_pb2.Event) -> bytes:
-    """The event in the format of server-sent events."""
-    kind = event.WhichOneof("kind") or "event"
+    """The event in the format of server-sent events; a comment for one that says nothing."""
+    if event.WhichOneof("kind") is None:
+        return b": still here\n\n"
+    kind = event.WhichOneof("kind")
     data = json_format.MessageToJson(event, preserving_proto_field_name=True, indent=None)
     name = f"id: {event.id}\n" if event.id else ""
     return f"{name}event: {kind}\ndata: {data}\n\n".encode()

@@ -77,9 +77,11 @@ class _Stream:
         return self
 
     async def __anext__(self) -> bytes:
-        message, self._first = self._first or await anext(self._rest), None
+        message = self._first or await anext(self._rest)
+        self._first = None
         self.sha256 = message.sha256 or self.sha256
-        return message.content.data
+        data: bytes = message.content.data
+        return data
 
 
 def _whole(number: float, field: str) -> int:

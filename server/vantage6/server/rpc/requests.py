@@ -6,8 +6,7 @@ import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from vantage6.common.errors import InvalidArgument
-from vantage6.server.domain.checks import Repeatable
+from vantage6.server.domain.checks import Repeatable, check_moment
 from vantage6.server.store.pages import Span
 
 if TYPE_CHECKING:
@@ -30,13 +29,7 @@ def span(request: Any, prefix: str = "") -> Span:
 
 
 def _moment(request: Any, name: str) -> dt.datetime | None:
-    if not request.HasField(name):
-        return None
-    try:
-        moment: dt.datetime = getattr(request, name).ToDatetime(tzinfo=dt.UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidArgument(f"{name}: is no moment between the years 1 and 9999.", field=name) from error
-    return moment
+    return check_moment(name, getattr(request, name)) if request.HasField(name) else None
 
 
 def repeatable(request: Any, *, secret: str = "") -> Repeatable:

@@ -78,7 +78,7 @@ class Blobs:
     async def _part(self, payload_id: str, index: int) -> memoryview:
         try:
             found = await obstore.get_async(self._store, _name(payload_id, index))
-            return memoryview(await found.bytes_async())  # type: ignore[arg-type]
+            return memoryview(await found.bytes_async())
         except FileNotFoundError as error:
             raise DataLoss(f"payload {payload_id}: part {index} is missing from the payload store") from error
 

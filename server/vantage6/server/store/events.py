@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from vantage6.server.store import bulk
 from vantage6.server.store.locks import lock_events
 from vantage6.server.store.tables import Event
 
@@ -14,12 +17,24 @@ GONE = "collaborations deleted in this transaction"
 """Key in a session's `info`: what happened in these, in the same transaction, is not kept."""
 
 
+@dataclass
+class NewEvent:
+    """A row of the log to be; it has its id once it is written."""
+
+    time: dt.datetime
+    collaboration_id: int
+    task_id: int
+    parent_id: int | None
+    body: bytes
+    id: int = 0
+
+
 class Events:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
-        self._new: list[Event] = []
+        self._new: list[NewEvent] = []
 
-    def add(self, event: Event) -> None:
+    def add(self, event: NewEvent) -> None:
         """Keeps it until the end of the transaction, see locks.lock_events; it has no id before."""
         self._new.append(event)
 
@@ -31,8 +46,10 @@ class Events:
             return
         await self._session.flush()
         await lock_events(self._session)
-        self._session.add_all(events)
-        await self._session.flush()
+        ids = await bulk.next_ids(self._session, bulk.EVENTS, len(events))
+        for event, id_ in zip(events, ids, strict=True):
+            event.id = id_
+        await bulk.add(self._session, bulk.EVENTS, [vars(event) for event in events])
 
     async def last_id(self) -> int:
         return await self._session.scalar(select(func.max(Event.id))) or 0

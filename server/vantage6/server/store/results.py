@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.domain.states import OPEN, ResultState
+from vantage6.server.store import bulk
+from vantage6.server.store.bulk import Moving
 from vantage6.server.store.locks import is_shared, lock_tasks
 from vantage6.server.store.pages import ANY_TIME, Span, clauses_of
 from vantage6.server.store.tables import Content, Result, Task
@@ -45,6 +48,15 @@ class ResultFilter:
         return query.where(*(clause for clause in clauses if clause is not None))
 
 
+class NewContent(NamedTuple):
+    """A row of `contents` to be."""
+
+    result_id: int
+    kind: str
+    data: bytes | None
+    payload_id: str | None = None
+
+
 class Results:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -55,6 +67,26 @@ class Results:
     async def by_ids(self, ids: Collection[int]) -> dict[int, Result]:
         rows = await self._session.scalars(select(Result).where(Result.id.in_(ids)))
         return {result.id: result for result in rows}
+
+    async def moving(self, ids: Collection[int]) -> dict[int, Moving]:
+        """As they are now, for changing many of them; `save` writes them back."""
+        return await bulk.load(self._session, ids)
+
+    async def save(self, results: Collection[Moving]) -> None:
+        await bulk.save(self._session, results)
+
+    async def add_pending(self, task_id: int, organization_ids: Sequence[int]) -> list[Moving]:
+        """New results of a task, one for each organization, in this order."""
+        ids = await bulk.next_ids(self._session, bulk.RESULTS, len(organization_ids))
+        made = [
+            Moving(id_, task_id, organization_id, ResultState.PENDING)
+            for id_, organization_id in zip(ids, organization_ids, strict=True)
+        ]
+        await bulk.add_results(self._session, made)
+        return made
+
+    async def add_contents(self, contents: Sequence[NewContent]) -> None:
+        await bulk.add(self._session, bulk.CONTENTS, [content._asdict() for content in contents])
 
     async def task_ids(self, ids: Collection[int]) -> set[int]:
         """The tasks of these results."""
@@ -110,10 +142,18 @@ class Results:
         query = select(Result.state, func.count()).where(Result.state <= ResultState.RUNNING).group_by(Result.state)
         return {ResultState(state): number for state, number in await self._session.execute(query)}
 
-    async def pending(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Result, Task]]:
+    async def pending(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Moving, Task]]:
         """The next results for nodes: `wanted` maps (organization, collaboration) to how many it takes."""
         found = await (self._pending_for_many(wanted) if len(wanted) > MANY_NODES else self._pending_for_few(wanted))
-        return await self._locked(found, [ResultState.PENDING])
+        if not found or not is_shared(self._session):
+            return found
+        await lock_tasks(self._session, {task.id for _, task in found})
+        # As they are now that nobody else changes them.
+        tasks = select(Task).where(Task.id.in_({task.id for _, task in found}))
+        await self._session.execute(tasks.execution_options(populate_existing=True))
+        results = await self.moving([result.id for result, _ in found])
+        now = [(results[result.id], task) for result, task in found if result.id in results]
+        return [(result, task) for result, task in now if result.state == ResultState.PENDING]
 
     async def _locked(
         self, found: list[tuple[Result, Task]], states: Collection[ResultState]
@@ -129,15 +169,15 @@ class Results:
         left = {result.id for result, _ in rows}
         return [(result, task) for result, task in found if result.id in left]
 
-    async def _pending_for_few(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Result, Task]]:
-        found: list[tuple[Result, Task]] = []
+    async def _pending_for_few(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Moving, Task]]:
+        found: list[tuple[Moving, Task]] = []
         for (organization_id, collaboration_id), number in wanted.items():
             query = _queue().where(Result.organization_id == organization_id, Task.collaboration_id == collaboration_id)
             query = query.order_by(Task.priority.desc(), Result.id).limit(number)
-            found += [(result, task) for result, task in await self._session.execute(query)]
+            found += [(Moving(*row[1:]), row[0]) for row in await self._session.execute(query)]
         return found
 
-    async def _pending_for_many(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Result, Task]]:
+    async def _pending_for_many(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Moving, Task]]:
         """One statement, whatever the number of nodes: a task for a thousand of them wakes a thousand at once."""
         organizations = {organization_id for organization_id, _ in wanted}
         rank = func.row_number().over(
@@ -153,7 +193,8 @@ class Results:
         query = query.order_by(Task.priority.desc(), Result.id)
         left = dict(wanted)
         found = []
-        for result, task in await self._session.execute(query):
+        for task, *columns in await self._session.execute(query):
+            result = Moving(*columns)
             address = (result.organization_id, task.collaboration_id)
             if left.get(address, 0) > 0:
                 left[address] -= 1
@@ -203,5 +244,7 @@ def _has_open() -> ColumnElement[bool]:
     return exists().where(Result.task_id == Task.id, Result.state.in_([int(state) for state in OPEN]))
 
 
-def _queue() -> Select[Result, Task]:
-    return select(Result, Task).join(Task, Task.id == Result.task_id).where(Result.state == ResultState.PENDING)
+def _queue() -> Select[Any]:
+    """Task, and the columns of a pending result, which are those of Moving."""
+    joined = bulk.RESULTS.join(bulk.TASKS, bulk.TASKS.c.id == bulk.RESULTS.c.task_id)
+    return select(Task, *bulk.COLUMNS).select_from(joined).where(Result.state == ResultState.PENDING)

@@ -30,8 +30,9 @@ MORE_TRIES = 5
 class Store:
     """The door to the rows within one transaction, one attribute per subject."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, on_rights: Callable[[int], None] = lambda _: None) -> None:
         self.session = session
+        self._on_rights = on_rights
         self.parties = Parties(session)
         self.accounts = Accounts(session)
         self.tasks = Tasks(session)
@@ -62,6 +63,11 @@ class Store:
         """Has `action` called once the transaction is durable; nobody is told of what may still be undone."""
         self._after_commit.append(action)
 
+    def rights_changed(self, user_id: int | None = 0) -> None:
+        """Has the watches of a user (0: of everybody) looked at again; None is nobody."""
+        if user_id is not None:
+            self.after_commit(lambda: self._on_rights(user_id))
+
     def committed(self) -> None:
         for action in self._after_commit:
             action()
@@ -77,6 +83,8 @@ class Database:
         self._writer = asyncio.Lock()
         self.on_doubt: Callable[[], None] = lambda: None
         """Called when a commit failed: it may have been made all the same, and nobody was told."""
+        self.on_rights: Callable[[int], None] = lambda _: None
+        """Called with the id of a user whose rights have changed, 0 for everybody's."""
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:
@@ -99,7 +107,7 @@ class Database:
                 # SQLite's driver begins at the first INSERT only: a savepoint before it would be the transaction, and
                 # be committed with its release. Immediate: another process (`vserver import`) is waited for here.
                 await (await session.connection()).exec_driver_sql("BEGIN IMMEDIATE")
-            store = Store(session)
+            store = Store(session, self.on_rights)
             yield store
             await _to_the_end(self._commit(session, store))
 

@@ -14,14 +14,24 @@ from collections.abc import Iterable
 from google.protobuf.message import DecodeError
 
 from vantage6.api.v1 import event_pb2
-from vantage6.server.domain.bus import Connected, CutOff, Deadline, Happened, Resync, Signal, Stop, Wake
+from vantage6.server.domain.bus import (
+    Connected,
+    CutOff,
+    Deadline,
+    Happened,
+    Resync,
+    RightsChanged,
+    Signal,
+    Stop,
+    Wake,
+)
 
 PART = 7_900
 MAX_PARTS = 4_096
 _FORM = re.compile(r"(?P<replica>[0-9]{1,10})(?P<end>[+.])(?P<text>.*)", re.DOTALL)
 
-_PLAIN: dict[str, type[Wake | Stop | Deadline | Connected | CutOff | Resync]] = {
-    kind.__name__: kind for kind in (Wake, Stop, Deadline, Connected, CutOff, Resync)
+_PLAIN: dict[str, type[Wake | Stop | Deadline | Connected | CutOff | RightsChanged | Resync]] = {
+    kind.__name__: kind for kind in (Wake, Stop, Deadline, Connected, CutOff, RightsChanged, Resync)
 }
 
 
