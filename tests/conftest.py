@@ -1,6 +1,6 @@
-"""The real parts that some tests need: a Docker engine, the Envoy binary, PostgreSQL.
+"""The real parts that some tests need: a Docker engine, the Envoy binary, PostgreSQL, Node.js, R.
 
-A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy,postgres`): then
+A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy,javascript,r`): then
 it fails, so that a machine that should have it cannot pass without.
 """
 

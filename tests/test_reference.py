@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
+from vantage6.cli.main import main as v6
 from vantage6.node.cli import main as vnode
 from vantage6.server.cli import main as vserver
 
@@ -19,6 +21,19 @@ def test_the_pages_say_what_the_code_says() -> None:
     command = [sys.executable, str(ROOT / "tools" / "reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_command_of_researchers_has_help_and_an_example() -> None:
+    def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        if isinstance(command, click.Group):
+            for each, below in command.commands.items():
+                yield from commands(f"{name} {each}", below)
+        else:
+            yield name, command
+
+    for name, command in commands("v6", v6):
+        assert f"Example: {name}" in (command.help or ""), f"{name}: add 'Example: {name} …'"
+        assert all(option.help for option in command.params if isinstance(option, click.Option)), name
 
 
 @pytest.mark.parametrize(("program", "group"), [("vserver", vserver), ("vnode", vnode)])

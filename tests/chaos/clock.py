@@ -1,4 +1,4 @@
-"""Wall clocks that step, each side's its own: the node's tasks run in a context that says so, all else is the server."""
+"""Wall clocks that step, each side its own: the node's tasks run in a context that says so, all else is the server."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from docker import DockerClient
 
 from vantage6.common.commands import Code
 from vantage6.gateway.certificates import make_certificates
+from vantage6.node.runtimes.docker_events import release
 
 from .network import ROOT, free_port, start_gateway, write
 
@@ -319,13 +321,21 @@ def test_clean_removes_what_nobody_uses_and_asks_first(machine: Machine) -> None
     assert "no temporary volume" in machine.node("clean", "--name", "eight").stderr
 
 
-@pytest.mark.engine
-@pytest.mark.row("M53")
-@pytest.mark.row("M04")
-@pytest.mark.row("M54")
-def test_a_node_runs_from_its_image(machine: Machine, docker_engine: DockerClient, tmp_path: Path) -> None:
+@dataclass
+class Boxed:
+    """A node that `vnode start` is to put into a container, and the folder that its configuration is in."""
+
+    machine: Machine
+    name: str
+    config: Path
+
+    def run(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.machine.node(command, "--config", str(self.config), *more)
+
+
+@pytest.fixture
+def boxed(machine: Machine, docker_engine: DockerClient, tmp_path: Path) -> Iterator[Boxed]:
     """The server is on this machine, so the container reaches it by the gateway of its own bridge."""
-    subprocess.run([sys.executable, "-m", "tools.services", "node"], check=True, cwd=ROOT)
     subnet = docker_engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
     bridge = str(ipaddress.ip_network(subnet)[1])
     name = f"boxed-{os.getpid()}"
@@ -340,30 +350,85 @@ def test_a_node_runs_from_its_image(machine: Machine, docker_engine: DockerClien
     })  # fmt: skip
     start_gateway(gateway, stops.append)
     here = Machine(machine.home, f"https://{bridge}:{port}", certificates.ca)
-    here.new_node(name, machine.keys["North"], "--private-key", str(machine.home / "north.pem"))
+    made = here.new_node(name, machine.keys["North"], "--private-key", str(machine.home / "north.pem"))
+    assert made.returncode == Code.OK, made.stderr
     config = tmp_path / "elsewhere" / f"{name}.yaml"
     config.parent.mkdir()
     here.configuration(name).rename(config)
+    found = Boxed(here, name, config)
+    yield found
+    found.run("stop")
+    (here.configuration(name).parent / f"{name}.api_key").unlink()
+    for volume in docker_engine.volumes.list(filters={"name": f"vantage-{name}-vol"}):
+        volume.remove(force=True)
+    for stop in stops:
+        stop()
+
+
+@pytest.mark.engine
+@pytest.mark.row("M53")
+@pytest.mark.row("M04")
+@pytest.mark.row("M54")
+@pytest.mark.row("M25")
+def test_a_node_runs_from_its_image(boxed: Boxed, docker_engine: DockerClient) -> None:
+    subprocess.run([sys.executable, "-m", "tools.services", "node"], check=True, cwd=ROOT)
+    name = boxed.name
+    started = boxed.run("start")
+    assert started.returncode == Code.OK, started.stderr
+    assert "is online" in started.stderr
+    assert "image vantage6/node:dev: is taken as it is, it was made on this machine" in started.stderr
+    box = docker_engine.containers.get(f"vantage6-{name}-user")
+    assert box.labels["vantage6-type"] == "node"
+    assert box.labels["name"] == name
+    places = {mount["Destination"]: mount for mount in box.attrs["Mounts"]}
+    assert places["/mnt/config"]["Source"] == str(boxed.config.parent)
+    assert places["/mnt/data"]["Name"] == f"vantage-{name}-vol"
+    assert "/mnt/databases/default" in {str(Path(place).parent) for place in places}
+    assert box.exec_run(box.attrs["Config"]["Healthcheck"]["Test"][1:]).exit_code == 0
+    assert boxed.run("start").returncode == Code.RUNNING
+    stopped = boxed.run("stop")
+    assert stopped.returncode == Code.OK, stopped.stderr
+    assert boxed.run("stop").returncode == Code.NOT_RUNNING
+    # The container is gone, its log is not.
+    log = Path(json.loads(boxed.run("files", "--json").stdout)["log_file"])
+    assert " online " in log.read_text()
+    assert "node=0.1.0" in log.read_text()
+    missing = boxed.run("start", "--image", "vantage6/no-such-image:0")
+    assert missing.returncode == Code.ENGINE
+
+
+@pytest.mark.engine
+@pytest.mark.row("M31")
+def test_a_developer_s_source_is_run_and_again_when_it_changes(
+    boxed: Boxed, docker_engine: DockerClient, tmp_path: Path
+) -> None:
+    subprocess.run([sys.executable, "-m", "tools.services", "devcon"], check=True, cwd=ROOT)
+    source = tmp_path / "source"
+    for part in ("protos/gen", "common", "node"):
+        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
+    wrong = boxed.run("start", "--develop", str(tmp_path / "elsewhere"))
+    assert wrong.returncode == Code.USAGE
+    assert "is no clone of the project" in wrong.stderr
+    assert boxed.run("start", "--develop", str(source), "--local").returncode == Code.USAGE
+    started = boxed.run("start", "--develop", str(source))
+    assert started.returncode == Code.OK, started.stderr
+    box = docker_engine.containers.get(f"vantage6-{boxed.name}-user")
+    assert box.attrs["Config"]["Image"] == "vantage6/devcon:dev"
+    assert ("/source", str(source), False) in {
+        (mount["Destination"], mount["Source"], mount["RW"]) for mount in box.attrs["Mounts"]
+    }
+    runs = source / "node/vantage6/node/runs.py"
+    text = runs.read_text()
+    assert '"online",' in text
+    runs.write_text(text.replace('"online",', '"online_as_changed",'))
+    pieces, seen = box.logs(stream=True, follow=True), b""
     try:
-        started = here.node("start", "--config", str(config))
-        assert started.returncode == Code.OK, started.stderr
-        assert "is online" in started.stderr
-        box = docker_engine.containers.get(f"vantage6-{name}-user")
-        assert box.labels["vantage6-type"] == "node"
-        assert box.labels["name"] == name
-        places = {mount["Destination"]: mount for mount in box.attrs["Mounts"]}
-        assert places["/mnt/config"]["Source"] == str(config.parent)
-        assert places["/mnt/data"]["Name"] == f"vantage-{name}-vol"
-        assert "/mnt/databases/default" in {str(Path(place).parent) for place in places}
-        assert here.node("start", "--config", str(config)).returncode == Code.RUNNING
-        stopped = here.node("stop", "--config", str(config))
-        assert stopped.returncode == Code.OK, stopped.stderr
-        assert here.node("stop", "--config", str(config)).returncode == Code.NOT_RUNNING
-        missing = here.node("start", "--config", str(config), "--image", "vantage6/no-such-image:0")
-        assert missing.returncode == Code.ENGINE
+        for piece in pieces:
+            seen += piece
+            if b"online_as_changed" in seen:
+                break
     finally:
-        here.node("stop", "--config", str(config))
-        for volume in docker_engine.volumes.list(filters={"name": f"vantage-{name}-vol"}):
-            volume.remove(force=True)
-        for stop in stops:
-            stop()
+        release(pieces)
+    assert b"changed: node/vantage6/node/runs.py; the node begins anew" in seen
+    assert b"online_as_changed" in seen
+    assert boxed.run("stop").returncode == Code.OK
