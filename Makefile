@@ -14,7 +14,7 @@ export PATH := $(abspath $(VENV)/bin):$(PATH)
 export GRPC_ENABLE_FORK_SUPPORT := false
 
 .DEFAULT_GOAL := help
-.PHONY: openapi help setup demo test lint format types layers generated buf pytest protos docs images chaos engine engine-stop bench lock clean javascript
+.PHONY: openapi help setup demo test lint format types layers generated buf pytest protos docs images services chaos engine engine-stop bench lock clean javascript
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,10 +42,10 @@ chaos: setup images ## all faults at all points, with their table in docs/chaos.
 	  -n $(WORKERS) --dist loadgroup
 	@$(PY) -m tests.chaos.table
 
-javascript: ## the packages of the envelope's second implementation, where there is a Node.js
-	@if command -v npm > /dev/null; then \
-	  cd tests/js/envelope && { cmp -s package-lock.json node_modules/.installed || \
-	  { npm ci --silent --no-audit --no-fund && cp package-lock.json node_modules/.installed; }; }; \
+javascript: ## the packages of what is written in JavaScript, where there is a Node.js
+	@if command -v npm > /dev/null; then for folder in tests/js/envelope examples/algorithms/average-js; do \
+	  (cd $$folder && { cmp -s package-lock.json node_modules/.installed || \
+	  { npm ci --silent --no-audit --no-fund && cp package-lock.json node_modules/.installed; }; }) || exit 1; done; \
 	else echo "javascript: no npm here; the tests that need it are skipped"; fi
 
 lint: setup ## ruff: rules and format
@@ -78,8 +78,12 @@ docs: setup ## docs/commands.md and docs/configuration.md, from the commands and
 openapi: setup ## the OpenAPI description, as the server serves it, in build/openapi.json
 	@mkdir -p build && $(PY) -c "from vantage6.server.openapi import document_bytes as d; open('build/openapi.json', 'wb').write(d())"
 
-images: setup ## the algorithm images, for Docker and for the sandbox, without a registry
+images: setup javascript ## the algorithm images, for Docker and for the sandbox, without a registry
 	@$(PY) tools/images.py
+	@$(PY) tools/languages.py
+
+services: setup ## the images of node, server and gateway, in the Docker engine, without a registry
+	@$(PY) -m tools.services
 
 engine: ## make sure of a Docker engine: the running one, else Debian's (as root)
 	@$(PYTHON) tools/engine.py
