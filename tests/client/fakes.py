@@ -294,6 +294,7 @@ class Servicer(
                 if int(request.offset) != len(self.fake.payloads[name]):
                     await fail(context, OutOfRange("wrong offset"))
             self.fake.payloads[name] += request.content.data
+            self.fake.announced[name].sha256 = request.sha256 or self.fake.announced[name].sha256
             if request.content.data and self.fake.break_write:
                 self.fake.break_write -= 1
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")

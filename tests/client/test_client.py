@@ -20,14 +20,14 @@ NOUNS = {
     "collaboration": {"add_organization", "create", "delete", "get", "list", "remove_organization", "update"},
     "node": {"create", "delete", "get", "list", "reset_api_key", "update"},
     "organization": {"create", "delete", "get", "list", "update"},
-    "result": {"get", "list"},
+    "result": {"get", "list", "logs"},
     "role": {"create", "delete", "get", "list", "rules", "update"},
     "task": {"cancel", "create", "delete", "get", "list"},
     "user": {"create", "delete", "get", "list", "update"},
 }
 CALLS = {
     "authenticate",
-    "close", "create_private_key", "get_results", "log_out", "post_task", "request", "results", "resume",
+    "close", "create_private_key", "get_results", "log_out", "logs", "post_task", "request", "results", "resume",
     "rotate_private_key", "setup_encryption",
     "trust", "trusted", "version", "wait", "whoami",
 }  # fmt: skip
@@ -41,8 +41,8 @@ def public(thing: object) -> set[str]:
 async def test_public_names(stranger: AsyncClient, url: str) -> None:
     """Whoever changes one of these breaks somebody's script."""
     assert vantage6.client.__all__ == [
-        "AsyncClient", "Client", "Collaboration", "Node", "Organization", "Result", "ResultState", "Role", "Rule",
-        "Task", "TaskResult", "TaskState", "User", "WhoAmI",
+        "AsyncClient", "Client", "Collaboration", "LogLine", "Node", "Organization", "Result", "ResultState", "Role",
+        "Rule", "Task", "TaskResult", "TaskState", "User", "WhoAmI",
     ]  # fmt: skip
     assert set(vars(stranger)) | public(AsyncClient) >= CALLS | set(NOUNS)
     assert public(AsyncClient) == CALLS

@@ -109,9 +109,7 @@ class UserProxy:
             raise PermissionDenied("this is not for web pages")
         shown = request.headers.getall("authorization", [])
         if len(shown) != 1 or not hmac.compare_digest(shown[0].encode(errors="replace"), self._token):
-            raise Unauthenticated(
-                "header 'Authorization: Bearer …' with the token of `v6 proxy` is missing"
-            )
+            raise Unauthenticated("header 'Authorization: Bearer …' with the token of `v6 proxy` is missing")
 
     async def _about(self, request: web.Request) -> web.Response:
         user = self._client.whoami

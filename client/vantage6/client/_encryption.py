@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from vantage6.api.v1 import organization_pb2
 from vantage6.client._models import Collaboration, Organization, Task
-from vantage6.client._payloads import Content, Target, pieces, spool
+from vantage6.client._payloads import Content
 from vantage6.common.envelope import (
     Binding,
+    Opener,
     Purpose,
     Senders,
     looks_sealed,
-    open_chunks,
     open_sealed,
     seal,
     seal_chunks,
+    sealed_size,
 )
 from vantage6.common.errors import FailedPrecondition, KeyMismatch, KeyMissing, NotSealed
 from vantage6.common.keyring import KeyRing, rotate
@@ -113,13 +114,14 @@ class Encryption:
         accept = partial(self.known.accept, organization.id, organization.name, key, compromised=compromised)
         await asyncio.to_thread(accept)
 
-    async def seal(self, content: Content, to: Organization, collaboration_id: int, task_key: str) -> IO[bytes]:
-        """A spooled file with the input for one organization, to be closed by the caller."""
+    def seal(self, content: Content, to: Organization, collaboration_id: int, task_key: str) -> Content:
+        """The input for one organization, whose key `trust` has checked; sealed anew each time it is read."""
         ring = self._need()
-        key = await asyncio.to_thread(self._trusted, to)
+        key = self._trusted(to)
         binding = Binding(collaboration_id, task_key, self._own, to.id, Purpose.INPUT)
-        return await asyncio.to_thread(
-            lambda: spool(seal_chunks(content(), to=key, by=ring.current, binding=binding)),
+        return Content(
+            sealed_size(content.size),
+            lambda: seal_chunks(content.pieces(), to=key, by=ring.current, binding=binding),
         )
 
     def seal_small(
@@ -140,17 +142,10 @@ class Encryption:
         binding = Binding(task.collaboration_id, task.key, sender.id, self._own, Purpose.OUTPUT)
         return open_sealed(data, to=ring, by=self._senders(sender), binding=binding)
 
-    async def open(self, file: IO[bytes], sender: Organization, task: Task, target: Target) -> None:
-        """The output of one organization for a task of the own organization; EnvelopeBroken if anything is off."""
-        ring = self._need()
-        by = await asyncio.to_thread(self._senders, sender)
+    def opener(self, sender: Organization, task: Task) -> Opener:
+        """For the output of one organization for a task of the own organization; blocking."""
         binding = Binding(task.collaboration_id, task.key, sender.id, self._own, Purpose.OUTPUT)
-
-        def opened() -> None:
-            for piece in open_chunks(pieces(file), to=ring, by=by, binding=binding):
-                target.write(piece)
-
-        await asyncio.to_thread(opened)
+        return Opener(to=self._need(), by=self._senders(sender), binding=binding)
 
     async def open_line(
         self, data: bytes, sender: Organization, task: Task, purpose: Purpose = Purpose.PROGRESS

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from vantage6.api.v1 import result_pb2
 from vantage6.client._models import Collaboration, Organization, Result, Task, TaskResult
 from vantage6.client._parties import Collaborations, Organizations
-from vantage6.client._payloads import Target, ValueFile, download, pieces, spool
-from vantage6.common.envelope import MIN_SIZE, looks_sealed
+from vantage6.client._payloads import ValueFile, download
+from vantage6.common.envelope import looks_sealed
 from vantage6.common.errors import EnvelopeBroken, FailedPrecondition, NotFound, NotSealed
+from vantage6.common.incoming import Incoming, Target
 from vantage6.common.serialization import deserialize
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Harvest:
         self._encryption = encryption
         self._task = task
         self._folder = folder
-        self._where: Collaboration | None = None
+        self._where = session.joined.get(task.collaboration_id)
         # As they were shown before; a sender whose output does not fit is looked up again.
         self._senders = dict(session.seen)
 
@@ -157,17 +158,15 @@ class Harvest:
         self, message: result_pb2.Result, where: Collaboration, sender: Organization, target: Target
     ) -> None:
         content = message.output_content
+        opener = None
+        if self._encryption.required(where):
+            opener = await asyncio.to_thread(self._encryption.opener, sender, self._task)
+        into = Incoming(target, opener, f"output of {sender.name}")
         if content.WhichOneof("place") == "payload_id":
-            file = await download(self._session, content.payload_id)
+            await download(self._session, content.payload_id, into)
         else:
-            file = spool([content.inline])
-        with file:
-            if self._encryption.required(where):
-                await self._encryption.open(file, sender, self._task, target)
-                return
-            if looks_sealed(await asyncio.to_thread(file.read, MIN_SIZE)):
-                raise _sealed_by(sender)
-            await asyncio.to_thread(lambda: [target.write(piece) for piece in pieces(file)])
+            await asyncio.to_thread(into.write, content.inline)
+            await asyncio.to_thread(into.finish)
 
 
 def _sealed_by(sender: Organization) -> NotSealed:

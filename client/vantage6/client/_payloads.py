@@ -5,27 +5,41 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING
 
 from google.api import httpbody_pb2
 
 from vantage6.api.v1 import payload_pb2
-from vantage6.common.chunks import CHUNK, INLINE_LIMIT, chunked, sha256_of
+from vantage6.common.channel import MAX_MESSAGE
+from vantage6.common.chunks import CHUNK, INLINE_LIMIT, Bytes, chunked
 from vantage6.common.errors import DataLoss, InvalidArgument, OutOfRange, SerializationError, Unavailable
+from vantage6.common.outgoing import Outgoing, OutgoingMade, overlapped, pieces_of
 from vantage6.common.serialization import serialize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from vantage6.client._session import Session
+    from vantage6.common.incoming import Incoming
 
 ATTEMPTS = 10
-Content = Callable[[], Iterable[bytes]]
-"""The bytes of an input, from the beginning each time that it is called."""
+REQUEST = MAX_MESSAGE // 2
+"""Bytes of inputs in one request; if they are more together, each goes by itself, however small."""
+DAMAGED = 3
+"""How often an upload that arrived damaged is begun again."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The bytes of an input, from the beginning each time that they are asked for."""
+
+    size: int
+    pieces: Callable[[], Iterable[bytes]]
 
 
 def content_of(value: object) -> Content:
@@ -33,20 +47,16 @@ def content_of(value: object) -> Content:
     if isinstance(value, Path):
         if not value.is_file():
             raise InvalidArgument(f"input: there is no file {value}", field="input")
-        return lambda: itertools.chain([b"bytes."], _file_pieces(value))
+        head = b"bytes."
+        return Content(len(head) + value.stat().st_size, lambda: itertools.chain([head], _file_pieces(value)))
     data = serialize(value, "bytes" if isinstance(value, bytes) else "json")
-    return lambda: chunked(data)
+    return Content(len(data), lambda: chunked(data))
 
 
 def _file_pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from pieces(file)
-
-
-class Target(Protocol):
-    """Where opened content goes."""
-
-    def write(self, data: bytes, /) -> int: ...
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(CHUNK):
+            yield piece
 
 
 class ValueFile:
@@ -57,9 +67,10 @@ class ValueFile:
         self._head = b""
         self.format = ""
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: Bytes, /) -> None:
         if self.format:
-            return self._file.write(data)
+            self._file.write(data)
+            return
         self._head += bytes(data)
         name, dot, rest = self._head.partition(b".")
         if dot and name.isalnum() and len(name) < 10:
@@ -67,45 +78,42 @@ class ValueFile:
             self._file.write(rest)
         elif dot or len(self._head) >= 10:
             raise SerializationError("the output does not begin with a format, such as 'json.'")
-        return len(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
-def spool(chunks: Iterable[bytes]) -> IO[bytes]:
-    """A file with these bytes, in memory while they are few; blocking."""
-    file = tempfile.SpooledTemporaryFile(max_size=4 * CHUNK)  # noqa: SIM115 - the caller closes it
-    for chunk in chunks:
-        file.write(chunk)
-    file.seek(0)
-    return file
+async def place(session: Session, collaboration_id: int, content: Content, copies: int) -> tuple[bytes, str]:
+    """Few bytes come back as they are; many are uploaded and the id of their payload comes back.
+
+    `copies` of about this size go with one request, which has a limit too.
+    """
+    if content.size <= INLINE_LIMIT and content.size * copies <= REQUEST:
+        return await asyncio.to_thread(lambda: b"".join(content.pieces())), ""
+    with OutgoingMade(content.pieces(), content.size) as source:
+        return b"", await upload(session, collaboration_id, source)
 
 
-def pieces(file: IO[bytes], offset: int = 0) -> Iterator[bytes]:
-    """The file's bytes from an offset on, chunk by chunk; blocking."""
-    file.seek(offset)
-    while chunk := file.read(CHUNK):
-        yield chunk
+async def upload(session: Session, collaboration_id: int, source: Outgoing) -> str:
+    """Stores what is made meanwhile and returns the payload's id."""
+    for attempt in range(1, ATTEMPTS + 1):
+        announce = payload_pb2.CreatePayloadRequest(
+            collaboration_id=collaboration_id, size=source.size, idempotency_key=uuid.uuid4().hex
+        )
+        try:
+            return await _upload(session, await session.ask(session.payloads.CreatePayload, announce), source)
+        except DataLoss:  # Discarded by the server: once more, as a new upload.
+            if attempt == DAMAGED:
+                raise
+    raise DataLoss("the payload arrived damaged again and again")
 
 
-async def place(session: Session, collaboration_id: int, file: IO[bytes]) -> tuple[bytes, str]:
-    """Few bytes come back as they are; many are uploaded and the id of their payload comes back."""
-    head = await asyncio.to_thread(file.read, INLINE_LIMIT + 1)
-    if len(head) <= INLINE_LIMIT:
-        return head, ""
-    return b"", await upload(session, collaboration_id, file)
-
-
-async def upload(session: Session, collaboration_id: int, file: IO[bytes]) -> str:
-    """Stores a file and returns the payload's id."""
-    digest, size = await asyncio.to_thread(lambda: sha256_of(pieces(file)))
-    announce = payload_pb2.CreatePayloadRequest(
-        collaboration_id=collaboration_id, size=size, sha256=digest, idempotency_key=uuid.uuid4().hex
-    )
-    payload = await session.ask(session.payloads.CreatePayload, announce)
+async def _upload(session: Session, payload: payload_pb2.Payload, source: Outgoing) -> str:
     for attempt in range(1, ATTEMPTS + 1):
         if payload.complete:
             return payload.id
         try:
-            requests = _requests(payload.id, file, int(payload.received))
+            requests = _requests(payload.id, source, int(payload.received))
             return (await session.upload(session.payloads.WritePayload, requests)).id
         except (Unavailable, OutOfRange):
             if attempt == ATTEMPTS:
@@ -115,44 +123,35 @@ async def upload(session: Session, collaboration_id: int, file: IO[bytes]) -> st
     raise Unavailable("the payload could not be stored")
 
 
-async def _requests(id: str, file: IO[bytes], offset: int) -> AsyncIterator[payload_pb2.WritePayloadRequest]:  # noqa: A002
-    first = payload_pb2.WritePayloadRequest(id=id, offset=offset)
-    yield first
-    chunks = pieces(file, offset)
-    while chunk := await asyncio.to_thread(next, chunks, b""):
-        content = httpbody_pb2.HttpBody(content_type="application/octet-stream", data=chunk)
-        yield payload_pb2.WritePayloadRequest(content=content)
+async def _requests(
+    id: str,  # noqa: A002
+    source: Outgoing,
+    offset: int,
+) -> AsyncIterator[payload_pb2.WritePayloadRequest]:
+    yield payload_pb2.WritePayloadRequest(id=id, offset=offset)
+    async with aclosing(pieces_of(source, offset)) as pieces:
+        async for piece in pieces:
+            content = httpbody_pb2.HttpBody(content_type="application/octet-stream", data=piece)
+            yield payload_pb2.WritePayloadRequest(content=content)
+    yield payload_pb2.WritePayloadRequest(sha256=await asyncio.to_thread(source.digest))
 
 
-async def download(session: Session, id: str) -> IO[bytes]:  # noqa: A002
-    """Fetches a payload into a spooled file, which the caller closes. Its digest is checked."""
+async def download(session: Session, id: str, into: Incoming) -> None:  # noqa: A002
+    """Fetches a payload; it is opened while it arrives, and where it broke off it goes on."""
     known = await session.ask(session.payloads.GetPayload, payload_pb2.GetPayloadRequest(id=id))
-    file = tempfile.SpooledTemporaryFile(max_size=4 * CHUNK)  # noqa: SIM115 - the caller closes it
-    try:
-        await _fill(session, id, file)
-        digest, size = await asyncio.to_thread(lambda: sha256_of(pieces(file)))
-    except BaseException:
-        file.close()
-        raise
-    if size != int(known.size) or digest != known.sha256:
-        file.close()
-        raise DataLoss(f"payload {id} arrived damaged: {size} of {int(known.size)} bytes")
-    file.seek(0)
-    return file
-
-
-async def _fill(session: Session, id: str, file: IO[bytes]) -> None:  # noqa: A002
     for attempt in range(1, ATTEMPTS + 1):
+        request = payload_pb2.ReadPayloadRequest(id=id, offset=into.received)
         try:
-            request = payload_pb2.ReadPayloadRequest(id=id, offset=file.tell())
-            async for body in session.stream(session.payloads.ReadPayload, request):
-                await asyncio.to_thread(file.write, body.data)
+            async with aclosing(session.stream(session.payloads.ReadPayload, request)) as bodies:
+                await overlapped(bodies, lambda body: into.write(body.data))
+            break
         except Unavailable:
             if attempt == ATTEMPTS:
                 raise
             await pause(attempt)
-        else:
-            return
+    if into.received != int(known.size):
+        raise DataLoss(f"payload {id} arrived damaged: {into.received} of {int(known.size)} bytes")
+    await asyncio.to_thread(into.finish, known.sha256)
 
 
 async def pause(attempt: int) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from grpc import aio
 
-    from vantage6.client._models import Organization
+    from vantage6.client._models import Collaboration, Organization
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -54,6 +54,8 @@ class Session:
         self._renewal: asyncio.Task[None] | None = None
         self.seen: dict[int, Organization] = {}
         """Organizations as the server showed them last when a task was created."""
+        self.joined: dict[int, Collaboration] = {}
+        """Collaborations likewise; whether one is encrypted never changes."""
         self._whoami: dict[str, Any] = {}
         # Log-ins and renewals go without the access token: a stale one must not stand in their way.
         self._bare = open_channel(endpoint)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, aclosing
-from typing import IO, TYPE_CHECKING, cast
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
 
 from vantage6.api.v1 import result_pb2, task_pb2
 from vantage6.client._models import Collaboration, LogLine, Organization, Result, Task
 from vantage6.client._parties import Collaborations, Noun, Organizations
-from vantage6.client._payloads import Content, content_of, place, spool
+from vantage6.client._payloads import REQUEST, Content, content_of, place
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.envelope import sealed_size
 from vantage6.common.errors import DataLoss, InvalidArgument, NotFound
@@ -74,6 +74,7 @@ class Tasks(Noun):
         for the bytes of a file of any size, for algorithms that read their input themselves.
         """
         where = await Collaborations(self._session).get(collaboration)
+        self._session.joined[where.id] = where
         members = await self._members(where, organizations)
         sealed = self._encryption.required(where)
         if sealed:
@@ -120,7 +121,7 @@ class Tasks(Noun):
         self, content: Content, members: Sequence[Organization], collaboration_id: int, key: str
     ) -> Sequence[task_pb2.TaskOrganization]:
         """The input for each organization; without a key in plain, and then stored once for all."""
-        small = await asyncio.to_thread(_small, content) if key else None
+        small = await asyncio.to_thread(_small, content, len(members)) if key else None
         if small is not None:
             seal = self._encryption.seal_small
             inputs = await asyncio.to_thread(seal, small, members, collaboration_id, key)
@@ -129,32 +130,32 @@ class Tasks(Noun):
 
         async def sealed(to: Organization) -> task_pb2.TaskOrganization:
             async with limit:
-                with ExitStack() as files:
-                    file = files.enter_context(await self._encryption.seal(content, to, collaboration_id, key))
-                    return await self._placed(to, collaboration_id, file)
+                own = await asyncio.to_thread(self._encryption.seal, content, to, collaboration_id, key)
+                return await self._placed(to, collaboration_id, own, len(members))
 
         if key:
             return await asyncio.gather(*(sealed(each) for each in members))
-        with await asyncio.to_thread(lambda: spool(content())) as file:
-            first = await self._placed(members[0], collaboration_id, file)
+        first = await self._placed(members[0], collaboration_id, content, len(members))
         copies = [task_pb2.TaskOrganization(id=each.id) for each in members]
         for copy in copies:
             copy.input, copy.input_payload_id = first.input, first.input_payload_id
         return copies
 
-    async def _placed(self, to: Organization, collaboration_id: int, file: IO[bytes]) -> task_pb2.TaskOrganization:
-        inline, payload_id = await place(self._session, collaboration_id, file)
+    async def _placed(
+        self, to: Organization, collaboration_id: int, content: Content, copies: int
+    ) -> task_pb2.TaskOrganization:
+        inline, payload_id = await place(self._session, collaboration_id, content, copies)
         return task_pb2.TaskOrganization(id=to.id, input=inline, input_payload_id=payload_id)
 
 
 class Results(Noun):
     """How tasks stand at each organization. What an organization returned comes from `client.results(task)`."""
 
-    follow: Callable[[int, int], AsyncIterator[LogLine]]
+    _follow: Callable[[int, int], AsyncIterator[LogLine]]
 
     async def logs(self, id: int) -> AsyncIterator[LogLine]:  # noqa: A002
         """What one run prints, as it prints it; ends with the run. `client.logs(task)` gives those of all runs."""
-        lines = self.follow((await self.get(id)).task_id, id)
+        lines = self._follow((await self.get(id)).task_id, id)
         async with aclosing(cast("AsyncGenerator[LogLine, None]", lines)):
             async for line in lines:
                 yield line
@@ -176,14 +177,12 @@ class Results(Noun):
             yield Result.read(each)
 
 
-def _small(content: Content) -> bytes | None:
-    """The content itself, if it fits into a message when it is sealed."""
-    data = b""
-    for chunk in content():
-        data += chunk
-        if sealed_size(len(data)) > INLINE_LIMIT:
-            return None
-    return data
+def _small(content: Content, count: int) -> bytes | None:
+    """The content itself, if sealed it fits into a message, and with those for the others into one request."""
+    size = sealed_size(content.size)
+    if size > INLINE_LIMIT or count * size > REQUEST:
+        return None
+    return b"".join(content.pieces())
 
 
 def _method(value: object) -> str:

@@ -65,7 +65,7 @@ class AsyncClient(Legacy):
         self.task = Tasks(self._session, self._encryption)
         self.result = Results(self._session)
         self._waiting = Waiting(self._session, self._encryption, self.task, self.result)
-        self.result.follow = self.logs
+        self.result._follow = self.logs  # noqa: SLF001 - it stands on what comes after it
 
     async def __aenter__(self) -> Self:
         return self
