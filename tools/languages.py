@@ -40,15 +40,17 @@ R_HOME = Path("/usr/lib/R")
 R_PACKAGES = ("jsonlite", "curl")
 R_SITE = R_HOME / "site-library"
 R_ENV = {
-    "PATH": "/usr/bin:/bin",
+    "PATH": "/bin",
     "R_HOME": str(R_HOME),
     "R_LIBS_SITE": str(R_SITE),
-    # What the shell script R would set; without it the image needs no shell.
+    # What the script that usually starts R would set.
     "LD_LIBRARY_PATH": str(R_HOME / "lib"),
     "R_DEFAULT_PACKAGES": "methods,stats,utils",
     "LANG": "C.UTF-8",
     "TZ": "UTC",
 }
+# What R itself calls when it starts, by way of a shell.
+R_TOOLS = ("sh", "which", "uname", "rm")
 # Drawing on a screen, and documentation.
 R_UNUSED = {"help", "html", "doc", "demo", "tests", "include", "tcltk", "cairo.so", "R_X11.so", "R_de.so", "po"}
 
@@ -119,7 +121,12 @@ def r_base() -> Image | None:
             shutil.copytree(R_HOME / name, target / name, ignore=ignore)  # Its links are followed.
         for name in R_PACKAGES:
             shutil.copytree(R_SITE / name, target / R_SITE.name / name, ignore=ignore)
-        copy_libraries(root, [target / "bin/exec/R", *target.rglob("*.so")])
+        (root / "usr/bin").mkdir()
+        (root / "bin").symlink_to("usr/bin")
+        tools = [root / "usr/bin" / name for name in R_TOOLS]
+        for tool in tools:
+            shutil.copy2(Path(shutil.which(tool.name) or tool.name).resolve(), tool)
+        copy_libraries(root, [target / "bin/exec/R", *target.rglob("*.so"), *tools])
         locale = Path("usr/lib/locale/C.utf8")
         if ("/" / locale).is_dir():
             shutil.copytree("/" / locale, root / locale)

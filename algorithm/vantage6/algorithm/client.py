@@ -247,7 +247,9 @@ class Subtask:
             if len(done) >= need:
                 break
         if len(done) < need:
-            why = "; ".join(f"{each.organization_name}: {each.state} {each.reason}".strip() for each in failed)
+            why = "; ".join(
+                f"{each.organization_name}: {each.state} {each.reason} {each.message}".strip() for each in failed
+            )
             raise SubtaskError(f"{len(done)} of {need} organizations delivered ({why or 'nobody else was asked'})")
         return sorted(done, key=lambda result: result.organization_id)
 
