@@ -76,7 +76,7 @@ def test_an_environment_that_is_missing_is_said(tmp_path: Path) -> None:
         document.section("prod")
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X13")
 @pytest.mark.parametrize(
     "text", ["", "- 1", "a: &a [x]\nb: *a", "[" * 100_000, "!!python/object/apply:os.system ['true']"]
 )

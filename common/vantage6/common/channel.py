@@ -21,6 +21,10 @@ KEEPALIVE_TIMEOUT_MS = 10_000
 
 _RETRIES = json.dumps({
     "methodConfig": [{
+        # Uploads go on at their offset by themselves. A retry by gRPC at the moment at which a piece is sent ends the
+        # whole process (1.85, "ILLEGAL STATE: FORWARDED_BATCH").
+        "name": [{"service": "vantage6.api.v1.PayloadService", "method": "WritePayload"}],
+    }, {
         "name": [{}],
         "retryPolicy": {
             "maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "5s", "backoffMultiplier": 2,

@@ -208,6 +208,9 @@ def from_rpc_error(error: grpc.RpcError) -> Vantage6Error:
     if status is grpc.StatusCode.INTERNAL and "RST_STREAM" in message:
         # A gateway resets the streams of a server that died; gRPC calls it INTERNAL, but it is the line that broke.
         return Unavailable(message)
+    if status is grpc.StatusCode.INTERNAL and message == "Internal error from Core":
+        # Said here, not there: a message could not be sent, since the call had ended before its status was known.
+        return Unavailable(message)
     return _BY_STATUS.get(status, Internal)(message)
 
 

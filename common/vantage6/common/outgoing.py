@@ -17,7 +17,7 @@ from vantage6.common.chunks import CHUNK
 from vantage6.common.errors import DataLoss
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
     from pathlib import Path
     from typing import Any
 
@@ -121,7 +121,7 @@ class OutgoingMade(AbstractContextManager["OutgoingMade"]):
             self._file.close()
 
 
-async def pieces_of(source: Outgoing, offset: int, aside: Aside = asyncio.to_thread) -> AsyncIterator[bytes]:
+async def pieces_of(source: Outgoing, offset: int, aside: Aside = asyncio.to_thread) -> AsyncGenerator[bytes]:
     """The pieces from an offset on; the next one is made while this one travels."""
     ahead = asyncio.ensure_future(aside(source.piece_at, offset))
     try:
