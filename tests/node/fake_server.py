@@ -240,6 +240,8 @@ class FakeServer(
         return payload
 
     async def GetPayload(self, request: Any, context: Context) -> Payload:
+        if request.id not in self.payloads:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such payload")
         return self.payloads[request.id][0]
 
     async def WritePayload(self, request_iterator: Any, context: Context) -> Payload:
@@ -250,6 +252,7 @@ class FakeServer(
                 if request.offset != len(data):
                     await context.abort(grpc.StatusCode.OUT_OF_RANGE, "wrong offset")
             data += request.content.data
+            payload.sha256 = request.sha256 or payload.sha256
             payload.received = len(data)
             if self.break_upload_after is not None and len(data) >= self.break_upload_after:
                 self.break_upload_after = None

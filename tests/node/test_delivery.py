@@ -14,7 +14,7 @@ from vantage6.api.v1.delivery_pb2 import Cancel, Drain, Superseded, TokenRenewal
 from vantage6.common.errors import Unauthenticated
 from vantage6.node import states
 from vantage6.node.link import SupersededByOther
-from vantage6.node.runtimes.base import Exit, RunSpec
+from vantage6.node.runtimes.base import Exit, Progress, RunSpec
 
 
 async def idle(site: SiteUnderTest) -> None:
@@ -31,12 +31,30 @@ async def test_run_is_taken_done_and_reported(site: SiteUnderTest) -> None:
     assert connection.hello.contract_version == "1.0"
     assert connection.hello.window == 8
     connection.send(assignment=site.assignment(b"json.[1, 2]"))
-    for state in (states.ASSIGNED, states.PULLING, states.RUNNING):
+    for state in (states.ASSIGNED, states.RUNNING):
         assert (await site.server.report(state)).epoch == 1
     report = await site.server.report(states.COMPLETED)
     assert site.opened(report) == b"json.[1, 2]"
     assert report.finish_time.seconds > 0
     await idle(site)
+
+
+@pytest.mark.row("M52")
+async def test_a_pull_that_takes_time_is_reported(site: SiteUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    pull, there = site.runtime.pull, asyncio.Event()
+
+    async def slow(image: str, progress: Progress | None = None) -> str:
+        await there.wait()
+        return await pull(image, progress)
+
+    monkeypatch.setattr(site.runtime, "pull", slow)
+    connection = await site.online()
+    connection.send(assignment=site.assignment())
+    for state in (states.ASSIGNED, states.PULLING):
+        await site.server.report(state)
+    there.set()
+    await site.server.report(states.RUNNING)
+    await site.server.report(states.COMPLETED)
 
 
 async def test_run_gets_its_own_files_only(site: SiteUnderTest) -> None:

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS report (
   report BLOB NOT NULL, upload TEXT
 );
 """
+_SAID = "DELETE FROM report WHERE result_id = ? AND epoch = ? AND state = ?"
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,16 @@ class Journal:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        # Accepted reports of runs that go on; forgotten with the next change, since saying them again does no harm.
+        self._said: list[tuple[int, int, int]] = []
         self._db = self._thread.submit(_open, path).result()
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def transaction() -> T:
             with self._db:
+                if self._said:
+                    said, self._said = self._said, []
+                    self._db.executemany(_SAID, said)
                 return work(self._db)
 
         # Shielded: the thread goes on anyway, and half a wait must not look like half a change.
@@ -126,10 +132,13 @@ class Journal:
 
     async def accepted(self, key: Key, state: State) -> bool:
         """Forgets a report, and the run with it if that was its last. Says whether the run is done with."""
+        if state not in FINAL:
+            self._said.append((*key, state))
+            return False
 
         def work(db: sqlite3.Connection) -> bool:
-            db.execute("DELETE FROM report WHERE result_id = ? AND epoch = ? AND state = ?", (*key, state))
-            return state in FINAL and _forget(db, key)
+            db.execute(_SAID, (*key, state))
+            return _forget(db, key)
 
         return await self._do(work)
 

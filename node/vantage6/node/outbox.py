@@ -14,10 +14,11 @@ from vantage6.api.v1.content_pb2 import Content
 from vantage6.api.v1.delivery_pb2 import Report
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.errors import Vantage6Error
+from vantage6.common.outgoing import OutgoingFile
 from vantage6.node import metrics, states
 from vantage6.node.journal import Journal, Key, Pending
 from vantage6.node.link import Link
-from vantage6.node.payloads import File, Payloads
+from vantage6.node.payloads import Payloads
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,7 @@ class Outbox:
         report.CopyFrom(pending.report)
         assert pending.upload  # noqa: S101  # by construction
         try:
-            source = await asyncio.to_thread(File, pending.upload)
+            source = await asyncio.to_thread(OutgoingFile, pending.upload)
             id_ = await self._payloads.store(
                 source,
                 collaboration_id=self._collaboration_id,

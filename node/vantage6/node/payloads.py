@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypeVar
+from contextlib import aclosing
+from functools import partial
+from typing import TypeVar
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
@@ -21,10 +21,10 @@ from vantage6.api.v1.payload_pb2 import (
     WritePayloadRequest,
 )
 from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
-from vantage6.common.chunks import CHUNK, sha256, sha256_of
 from vantage6.common.errors import DataLoss, FailedPrecondition, OutOfRange, from_rpc_error
+from vantage6.common.incoming import Incoming
+from vantage6.common.outgoing import Outgoing, overlapped, pieces_of
 from vantage6.node import metrics
-from vantage6.node.incoming import Incoming
 from vantage6.node.retry import PASSING, Backoff, pause, reached
 from vantage6.node.session import Session
 
@@ -34,49 +34,6 @@ TYPE = "application/octet-stream"
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="payloads")
 _DAMAGED = 3
 """How often an upload that arrived damaged is begun again."""
-
-
-class Source(Protocol):
-    """Bytes to be uploaded, readable from any offset."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def sha256(self) -> bytes: ...
-    def pieces(self, offset: int) -> Iterator[bytes]: ...
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes at hand."""
-
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    @property
-    def sha256(self) -> bytes:
-        return sha256(self.data)
-
-    def pieces(self, offset: int) -> Iterator[bytes]:
-        for start in range(offset, len(self.data), CHUNK):
-            yield self.data[start : start + CHUNK]
-
-
-class File:
-    """Bytes in a file, never in memory as a whole."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.sha256, self.size = sha256_of(self.pieces(0))
-
-    def pieces(self, offset: int) -> Iterator[bytes]:
-        with self._path.open("rb") as stream:
-            stream.seek(offset)
-            while piece := stream.read(CHUNK):
-                yield piece
 
 
 class Payloads:
@@ -118,23 +75,20 @@ class Payloads:
         request = ReadPayloadRequest(id=id_, offset=into.received)
         call = self._stub.ReadPayload(request, metadata=bearer(token))
         try:
-            async for body in call:
-                metrics.fetched(len(body.data))
-                await _aside(into.write, body.data)
+            await overlapped(aiter(call), partial(_into, into), _aside)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
         finally:
             call.cancel()  # Without it a stream that is given up would go on until it is full.
 
     async def store(
-        self, source: Source, *, collaboration_id: int, key: str, result_id: int = 0, token: str = ""
+        self, source: Outgoing, *, collaboration_id: int, key: str, result_id: int = 0, token: str = ""
     ) -> str:
         """Uploads until the server has it all, and says by which id; `key` makes a repetition the same upload."""
         for attempt in range(_DAMAGED):
             request = CreatePayloadRequest(
                 collaboration_id=collaboration_id,
                 size=source.size,
-                sha256=source.sha256,
                 result_id=result_id,
                 idempotency_key=key if attempt == 0 else f"{key}.{attempt}",
             )
@@ -144,7 +98,7 @@ class Payloads:
                 continue  # Discarded by the server: once more, as a new upload.
         raise DataLoss(f"the upload arrived damaged {_DAMAGED} times")
 
-    async def _upload(self, request: CreatePayloadRequest, source: Source, token: str) -> str:
+    async def _upload(self, request: CreatePayloadRequest, source: Outgoing, token: str) -> str:
         backoff = Backoff()
 
         async def create() -> Payload:
@@ -164,20 +118,24 @@ class Payloads:
                     raise
         return payload.id
 
-    async def _append(self, payload: Payload, source: Source, token: str) -> Payload:
+    async def _append(self, payload: Payload, source: Outgoing, token: str) -> Payload:
         async def requests() -> AsyncIterator[WritePayloadRequest]:
-            offset = int(payload.received)
-            first = {"id": payload.id, "offset": float(offset)}
-            pieces = source.pieces(offset)
-            while piece := await _aside(next, pieces, b""):
-                metrics.stored(len(piece))
-                yield WritePayloadRequest(content=HttpBody(content_type=TYPE, data=piece), **first)  # type: ignore[arg-type]
-                first = {}
+            yield WritePayloadRequest(id=payload.id, offset=payload.received)
+            async with aclosing(pieces_of(source, int(payload.received), _aside)) as pieces:
+                async for piece in pieces:
+                    metrics.stored(len(piece))
+                    yield WritePayloadRequest(content=HttpBody(content_type=TYPE, data=piece))
+            yield WritePayloadRequest(sha256=await _aside(source.digest))
 
         try:
             return await self._stub.WritePayload(requests(), metadata=bearer(token))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
+
+
+def _into(into: Incoming, body: HttpBody) -> None:
+    metrics.fetched(len(body.data))
+    into.write(body.data)
 
 
 async def _aside(work: Callable[..., T], *arguments: object) -> T:

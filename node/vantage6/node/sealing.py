@@ -13,10 +13,10 @@ from vantage6.common.chunks import CHUNK
 from vantage6.common.envelope import Binding, Opener, Purpose, Senders, seal, seal_file
 from vantage6.common.errors import KeyMissing
 from vantage6.common.facts import TaskFacts
+from vantage6.common.incoming import Incoming
 from vantage6.common.keyring import KeyRing
 from vantage6.common.keys import PublicKey
 from vantage6.common.trust import KnownOrganizations
-from vantage6.node.incoming import Incoming
 
 
 class Sealer:

@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 
 GRACE = 2.0
 """Seconds between asking a run to stop and ending it."""
+AT_HAND = 0.05
+"""Seconds after which an image counts as being fetched."""
 _CENTURY = 100 * 365 * 24 * 3600.0
 LEASE_LOST = "LEASE_LOST"
 SHUTDOWN = "SHUTDOWN"
@@ -154,9 +156,8 @@ class Worker:
         databases = site.databases.select(run.databases)
         data = await self._input()
         await site.gate.opened(run, data, self._sealer.vouched(run))
-        await self._report(states.PULLING)
         # Before a slot is taken: who waits for a registry keeps nobody from working.
-        digest = await site.runtime.pull(run.image, self._pulled())
+        digest = await self._pull()
         await site.gate.found(run, digest)
         async with self._slots.of(run):
             self._files = site.workspace.locate(run.result_id, run.epoch, run.run_id, databases)
@@ -170,6 +171,18 @@ class Worker:
             handle = await self._start(self._spec(self._files, digest))
             point("node.run.after_start")
             return await self._attend(handle, self._files)
+
+    async def _pull(self) -> str:
+        """The image's digest. That it is being fetched is reported where that takes time: usually it is there."""
+        pulling = asyncio.ensure_future(self._site.runtime.pull(self._run.image, self._pulled()))
+        try:
+            await asyncio.wait((pulling,), timeout=AT_HAND)
+            if not pulling.done():
+                await self._report(states.PULLING)
+            return await pulling
+        finally:
+            pulling.cancel()
+            await asyncio.gather(pulling, return_exceptions=True)
 
     async def _start(self, spec: RunSpec) -> Handle:
         """Starts the run; a cancellation meanwhile waits for the start, so that it has something to stop."""

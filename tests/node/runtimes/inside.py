@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from docker.types import Mount
 
@@ -99,6 +99,6 @@ class NodeInside:
         asked = {"node": self.node_name, "options": self._options, "image": IMAGE, "program": program,
                  "mark": mark, "number": self._number}  # fmt: skip
         code, output = self.box.exec_run(["python3", "-c", DRIVER, verb, json.dumps(asked)], demux=True)
-        said, failed = output
+        said, failed = cast("tuple[bytes | None, bytes | None]", output)
         assert code == 0, failed
         return (said or b"").decode()

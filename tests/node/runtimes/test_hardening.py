@@ -1,4 +1,4 @@
-"""What a site may weaken: what then goes to the engine, and that it is said in the log, the audit log and `vnode list`."""
+"""What a site may weaken: what then goes to the engine, and that log, audit log and `vnode list` say it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def test_the_list_shows_it(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     base = "server_url: https://s.example, runtime: 'null'"
     (folder / "north.yaml").write_text(
-        f"application: {{{base}}}\nenvironments:\n  test: {{{base}, hardening: {{read_only: false}}, limits: {{cpus: 3}}}}\n"
+        f"application: {{{base}}}\n"
+        f"environments:\n  test: {{{base}, hardening: {{read_only: false}}, limits: {{cpus: 3}}}}\n"
     )
     plain = CliRunner().invoke(main, ["list", "--user"], env=places)
     assert "Weakened" in plain.output.splitlines()[0]

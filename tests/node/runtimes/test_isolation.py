@@ -143,3 +143,10 @@ class _serving:  # noqa: N801 - used like a function
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         await self._server.wait_closed()
+
+
+async def test_many_first_starts_make_one_network(site: Kit, engine_images: DockerClient) -> None:
+    """The engine has no objection to several networks of one name, and starts nothing on any of them then."""
+    handles = await asyncio.gather(*(site.start("pass") for _ in range(4)))
+    assert [(await site.runtime.wait(handle)).code for handle in handles] == [0] * 4
+    assert len(engine_images.networks.list(names=[network_name(site.node_name)])) == 1

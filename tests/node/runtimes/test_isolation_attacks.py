@@ -52,7 +52,7 @@ Attacked = tuple[Target, Attack]
 async def test_nothing_but_the_proxy_is_reached(
     engine_images: DockerClient, tmp_path: Path, column: str, isolation: str, user: str, inside: bool
 ) -> None:
-    options = {"isolation": isolation, "hardening": {"user": user}}
+    options: dict[str, object] = {"isolation": isolation, "hardening": {"user": user}}
     on = in_a_container if inside else on_this_machine
     async with a_node(engine_images, {"isolation": "network"}) as other, on(engine_images, options, tmp_path) as site:
         elsewhere = await other.start("import time; time.sleep(120)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import threading
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from tests.conftest import missing
+from vantage6.common.commands import Code
 from vantage6.common.errors import InvalidArgument
+from vantage6.node.cli import main
 from vantage6.node.runtimes import registries
 from vantage6.node.runtimes.base import ImageMissing
 from vantage6.node.runtimes.docker import DockerRuntime
@@ -275,3 +279,32 @@ async def test_wrong_password_and_wrong_names(registry: Registry, engine_images:
     finally:
         await stranger.close()
     assert "guess" not in registry.log.read_text()
+
+
+@pytest.mark.engine
+@pytest.mark.row("M25")
+async def test_an_image_comes_as_a_file(engine_images: DockerClient, tmp_path: Path) -> None:
+    """A site without a way to a registry: `vnode load`, and the digest that it says is what the policy sees."""
+    name = f"registry.invalid/study/carried-{uuid.uuid4().hex[:8]}:1"
+    made = engine_images.containers.create(IMAGE, ["-c", "pass"])
+    made.commit(name.rpartition(":")[0], "1", changes=["LABEL carried=yes"])
+    made.remove()
+    file = tmp_path / "carried.tar"
+    file.write_bytes(b"".join(engine_images.images.get(name).save(named=True)))
+    engine_images.images.remove(name)
+    config = tmp_path / "node.yaml"
+    config.write_text("application: {server_url: https://s.example, directories: {data: d}}")
+    load = ["load", "--config", str(config), "--json"]
+    runtime = DockerRuntime(f"test-{uuid.uuid4().hex[:8]}")
+    try:
+        said = await asyncio.to_thread(CliRunner().invoke, main, [*load, str(file)])
+        assert said.exit_code == 0, said.output
+        digest = json.loads(said.stdout)["images"][name]
+        assert await runtime.pull(name) == digest  # Taken as it is: nobody asks the registry, which is not there.
+        (tmp_path / "broken.tar").write_bytes(file.read_bytes()[:5000])
+        broken = await asyncio.to_thread(CliRunner().invoke, main, [*load, str(tmp_path / "broken.tar")])
+        assert broken.exit_code == Code.ENGINE
+        assert "did not take" in broken.output
+    finally:
+        await runtime.close()
+        engine_images.images.remove(name)

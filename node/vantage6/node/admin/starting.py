@@ -40,8 +40,8 @@ STOP_SECONDS = 30.0
 @click.option("--verbose", is_flag=True, help="Log more.")
 @click.option("--dockerized", hidden=True, help="In the container: what tells this node apart.")
 def start(
-    context: Context, *, image: str | None, local: bool, develop: str | None, foreground: bool, attach: bool, check: bool, seconds: float,
-    log_format: str, verbose: bool, dockerized: str | None,
+    context: Context, *, image: str | None, local: bool, develop: str | None, foreground: bool, attach: bool,
+    check: bool, seconds: float, log_format: str, verbose: bool, dockerized: str | None,
 ) -> None:  # fmt: skip
     """Start a node, and return when it is online at the server, or say why it is not.
 

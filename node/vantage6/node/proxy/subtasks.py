@@ -22,7 +22,7 @@ from vantage6.common.chunks import INLINE_LIMIT, sha256
 from vantage6.common.errors import AlreadyExists, InvalidArgument, NotFound, from_rpc_error
 from vantage6.common.facts import TaskFacts
 from vantage6.common.keys import PublicKey
-from vantage6.node.payloads import Memory
+from vantage6.common.outgoing import OutgoingBytes
 from vantage6.node.proxy.directory import Directory
 from vantage6.node.proxy.run import ProxiedRun
 from vantage6.node.retry import reached
@@ -99,7 +99,7 @@ class Subtasks:
             return TaskOrganization(id=id_, input=data)
         run = self._run.assignment
         payload_id = await self._run.payloads.store(
-            Memory(data), collaboration_id=run.collaboration_id, key=uuid.uuid4().hex, token=run.container_token
+            OutgoingBytes(data), collaboration_id=run.collaboration_id, key=uuid.uuid4().hex, token=run.container_token
         )
         return TaskOrganization(id=id_, input_payload_id=payload_id)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, cast
 
 from docker.errors import APIError, NotFound
 from docker.types import IPAMConfig, IPAMPool, Mount
@@ -56,22 +57,16 @@ class PrivateNetwork:
         self._image = image
         self._labels = labels
         self._subnet = subnet
+        self._making = threading.Lock()
 
-    def ensure(self, client: DockerClient, node: str = "") -> None:
-        """Makes the network, or makes sure of the one that is there: somebody else may have made it, open.
+    def ensure(self, client: DockerClient, node: str = "") -> str:
+        """Makes the network, or makes sure of the one that is there: somebody else may have made it, open. Its id.
 
         `node` is the node's own container, if it is in one: it sits on this network too, beside the one on which it
         reaches the server (M55). Nobody there can talk to it.
         """
-        try:
-            facts = client.api.inspect_network(self.name)
-        except NotFound:
-            pools = [IPAMPool(subnet=self._subnet)] if self._subnet else []
-            client.api.create_network(
-                self.name, driver="bridge", internal=True, options=dict(OPTIONS), check_duplicate=True,
-                ipam=IPAMConfig(pool_configs=pools) if pools else None, labels=dict(self._labels("network")),
-            )  # fmt: skip
-            facts = client.api.inspect_network(self.name)
+        with self._making:  # The engine makes a second one of the same name, and then knows neither by it.
+            facts = self._found_or_made(client)
         is_options = facts.get("Options") or {}
         closed = facts.get("Internal") and all(is_options.get(key) == value for key, value in OPTIONS.items())
         if not closed or facts.get("EnableIPv6"):
@@ -81,14 +76,26 @@ class PrivateNetwork:
             )
         if node and node not in (facts.get("Containers") or {}):
             try:
-                client.api.connect_container_to_network(node, self.name)
+                client.api.connect_container_to_network(node, facts["Id"])
             except APIError as error:
                 if "already exists" not in str(error.explanation):  # Another run's start was quicker.
                     raise
+        return str(facts["Id"])
+
+    def _found_or_made(self, client: DockerClient) -> dict[str, Any]:
+        known = [each["Id"] for each in client.api.networks(names=[self.name]) if each["Name"] == self.name]
+        if not known:
+            pools = [IPAMPool(subnet=self._subnet)] if self._subnet else []
+            made = client.api.create_network(
+                self.name, driver="bridge", internal=True, options=dict(OPTIONS), check_duplicate=True,
+                ipam=IPAMConfig(pool_configs=pools) if pools else None, labels=dict(self._labels("network")),
+            )  # fmt: skip
+            known = [made["Id"]]
+        return cast("dict[str, Any]", client.api.inspect_network(sorted(known)[0]))
 
     def start_relay(self, client: DockerClient, spec: RunSpec, name: str, paths: HostPaths) -> str:
         """Starts the run's relay and gives its id when it listens."""
-        self.ensure(client, paths.container)
+        network = self.ensure(client, paths.container)
         remove_relay(client, name)  # Of a start that was cut short; its run was never begun.
         ways = [("127.0.0.1", PROXY_PORT, f"{SOCKETS}/proxy.sock"), ("127.0.0.1", WEB_PORT, f"{SOCKETS}/http.sock")]
         ways += [(each.address, each.port, each.socket) for each in spec.forwards]
@@ -97,7 +104,7 @@ class PrivateNetwork:
                 self._image, [inspect.getsource(relay), relay_arguments(ways)], name=relay_name(name),
                 user=RELAY_USER, entrypoint=["python3", "-I", "-c"], hostname="algorithm",
                 labels={**self._labels("relay"), "vantage6-relay-of": name}, healthcheck={"test": ["NONE"]},
-                host_config=client.api.create_host_config(**self._restrictions(spec, paths.on_host)),
+                host_config=client.api.create_host_config(**self._restrictions(spec, paths.on_host, network)),
             )  # fmt: skip
         except NotFound as error:
             raise RunRefused(
@@ -128,9 +135,9 @@ class PrivateNetwork:
         log.warning("a relay did not start: %s", said.decode(errors="replace")[-500:])
         raise RunRefused("the run's relay did not start; the node's log says why")
 
-    def _restrictions(self, spec: RunSpec, on_host: Callable[[Path], Path]) -> dict[str, Any]:
+    def _restrictions(self, spec: RunSpec, on_host: Callable[[Path], Path], network: str) -> dict[str, Any]:
         return {
-            "network_mode": self.name,
+            "network_mode": network,
             "read_only": True,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges:true"],

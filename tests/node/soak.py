@@ -1,0 +1,224 @@
+"""A node, as a process of its own on a real engine, under a fuzzer of assignments and a hostile algorithm."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sys
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.node.fake_server import API_KEY, Connection
+from tests.node.site import SiteUnderTest
+from tests.node.test_hostile import garbled
+from vantage6.api.v1.delivery_pb2 import Assignment, Cancel
+from vantage6.node import states
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+AT_ONCE = 10
+RUN_IDS = range(1, 9)
+NOTHING = {"containers": 0, "volumes": 0}
+HOSTILE = r"""
+import json, os, signal, socket, sys, time
+mode = json.loads(open(os.environ["INPUT_FILE"]).read().partition(".")[2])["method"]
+out, shared, proxy = os.environ["OUTPUT_FILE"], os.environ["TEMPORARY_FOLDER"], ("127.0.0.1", 50051)
+def forks():
+    while True:
+        try:
+            if not os.fork():
+                signal.pause()
+        except OSError:
+            time.sleep(0.1)
+def memory():
+    held = []
+    while True:
+        held.append(bytearray(8 << 20))
+def disk():
+    for number in range(100000):
+        os.makedirs(f"{shared}/d{number}", mode=0o700, exist_ok=True)
+        open(f"{shared}/d{number}/f", "wb").write(bytes(60000))
+def deaf():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+def chatter():
+    for _ in range(30000):
+        os.write(1, b"\x1b[31m" + b"x" * 200 + b"\n")
+def knock():
+    held = []
+    for number in range(80):
+        try:
+            one = socket.create_connection(proxy, timeout=2)
+            one.sendall(os.urandom(500) if number % 2 else b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(300))
+            held.append(one)
+        except OSError:
+            pass
+def large():
+    with open(out, "wb") as stream:
+        stream.truncate(2**40)
+def nonsense():
+    open(out, "wb").write(os.urandom(5000))
+def good():
+    open(out, "w").write("json.42")
+def crash():
+    os.abort()
+def fails():
+    sys.exit(3)
+globals().get(mode, good)()
+"""
+MODES = ("forks", "memory", "disk", "deaf", "chatter", "knock", "large", "nonsense", "crash", "fails", "good", "good")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Of the node's process, and of what it has made in the engine."""
+
+    seconds: float
+    rss_kib: int
+    descriptors: int
+    threads: int
+    finished: int
+    containers: int = 0
+    volumes: int = 0
+
+
+@dataclass
+class Soak:
+    site: SiteUnderTest
+    engine: DockerClient
+    image: str
+    seed: int = 7
+    finished: Counter[str] = field(default_factory=Counter)
+    curve: list[Sample] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.name = f"soak-{uuid.uuid4().hex[:8]}"
+        self.config = self.site.folder / "node.yaml"
+        self._open: dict[int, Assignment] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._idle, self._connected = asyncio.Event(), asyncio.Event()
+        self._number = 0
+        self._began = time.monotonic()
+
+    def write_config(self) -> None:
+        settings = {
+            "name": self.name, "server_url": f"http://127.0.0.1:{self.site.server.port}", "api_key": API_KEY,
+            "private_key": "key.pem", "directories": {"data": "data", "task": "t", "log": "log"},
+            "isolation": "network", "runtime_options": {"pull": "never", "relay_image": "vantage6/python:dev"},
+            "databases": {"default": {"uri": "key.csv"}},
+            "policy": {"allowed_images": [".*"], "disclosure": [{"rule": "maximum_rows"}], "max_output_bytes": 10**6},
+            "limits": {"runs": 3, "seconds": 3, "memory_bytes": 64 << 20, "pids": 24, "output_bytes": 1 << 20,
+                       "temporary_bytes": 2 << 20, "tmp_bytes": 1 << 20},
+        }  # fmt: skip
+        (self.site.folder / "key.csv").write_text("a\n1\n")
+        self.config.write_text(json.dumps({"application": settings}))
+
+    async def run(self, seconds: float) -> tuple[Sample, Sample]:
+        """The node's figures after it has warmed up and at the end, both with no run at work."""
+        self.write_config()
+        command = (sys.executable, "-m", "vantage6.node.cli")
+        with (self.site.folder / "node.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command, "start", "--foreground", "--config", str(self.config), stderr=log
+            )
+            self._connected.clear()
+            helpers = [asyncio.create_task(each) for each in (self._serve(), self._listen(), self._look(process.pid))]
+            try:
+                await self._feed(max(4.0, seconds / 10))
+                first = await self._sample(process.pid)
+                await self._feed(seconds)
+                last = await self._sample(process.pid)
+                assert process.returncode is None, (self.site.folder / "node.log").read_text()[-3000:]
+                for helper in helpers:
+                    assert not helper.done(), helper
+                process.send_signal(signal.SIGTERM)
+                assert await process.wait() == 0
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+        return first, last
+
+    async def _feed(self, seconds: float) -> None:
+        """Sends assignments for so long, and returns when all of them have ended."""
+        await self._connected.wait()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await self._room.acquire()
+            self._number += 1
+            run = self._next()
+            self._open[run.result_id] = run
+            self._idle.clear()
+            self.connection.send(assignment=run)
+            if self.dice.random() < 0.1:
+                self.connection.send(cancel=Cancel(result_id=run.result_id, epoch=run.epoch, reason="CANCELLED"))
+            if self.dice.random() < 0.003:
+                self.connection.close()
+        async with asyncio.timeout(120):
+            await self._idle.wait()
+
+    def _next(self) -> Assignment:
+        method = json.dumps({"method": self.dice.choice(MODES)}).encode()
+        run = self.site.assignment(b"json." + method, result_id=self._number, image=self.image,
+                                   run_id=self.dice.choice(RUN_IDS), databases=["default"])  # fmt: skip
+        run.task_key = f"task-{self._number}" if self.dice.random() < 0.1 else run.task_key
+        return garbled(run, self.dice) if self.dice.random() < 0.5 else run
+
+    async def _serve(self) -> None:
+        """Takes the node's connections; what it does not know of is sent again, as the server does it."""
+        while True:
+            self.connection: Connection = await self.site.server.connections.get()
+            held = {each.result_id for each in self.connection.hello.held}
+            self._connected.set()
+            for run in [run for id_, run in self._open.items() if id_ not in held]:
+                self.connection.send(assignment=run)
+
+    async def _listen(self) -> None:
+        while True:
+            report = await self.site.server.reports.get()
+            if report.state in states.FINAL and self._open.pop(report.result_id, None):
+                self.finished[report.reason or "COMPLETED"] += 1
+                self._room.release()
+                if not self._open:
+                    self._idle.set()
+
+    async def _look(self, pid: int) -> None:
+        while True:
+            self.curve.append(await self._sample(pid, in_engine=False))
+            await asyncio.sleep(5)
+
+    async def _sample(self, pid: int, *, in_engine: bool = True) -> Sample:
+        made = Sample(time.monotonic() - self._began, *_figures(pid), self.finished.total())
+        if not in_engine:
+            return made
+        # The last report is sent before the last container is removed.
+        until = time.monotonic() + 60
+        while (here := await asyncio.to_thread(self.in_engine)) != NOTHING and time.monotonic() < until:
+            await asyncio.sleep(0.5)
+        return Sample(time.monotonic() - self._began, *_figures(pid), self.finished.total(), **here)
+
+    def in_engine(self) -> dict[str, Any]:
+        """How much of this node there is."""
+        mine = {"filters": {"label": f"vantage6-node={self.name}"}}
+        return {
+            "containers": len(self.engine.containers.list(all=True, ignore_removed=True, **mine)),
+            "volumes": len(self.engine.volumes.list(**mine)),
+        }
+
+
+def _figures(pid: int) -> tuple[int, int, int]:
+    """Resident memory in KiB, open descriptors, threads."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return int(status["VmRSS"].split()[0]), descriptors, int(status["Threads"])
