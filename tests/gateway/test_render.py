@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from vantage6.common.settings import ConfigError
 from vantage6.gateway.config import GatewayConfig, Tls, load
 from vantage6.gateway.contract import bindings, services
 from vantage6.gateway.render import render
@@ -87,3 +88,15 @@ def test_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
     assert config.tls == Tls(certificate=tmp_path / "c.pem", key=tmp_path / "k.pem")
     assert config.access_log == tmp_path / "access.log"
     assert config.descriptors.is_file()
+
+
+@pytest.mark.attack("X13")
+@pytest.mark.parametrize(
+    "text",
+    ["listen: !!python/object/apply:os.system ['true']", "a: &a [x]\nlisten: *a", "[" * 100_000, "#" * 1024 * 1025, ""],
+)
+def test_files_that_construct_expand_or_are_huge_are_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        load(file)

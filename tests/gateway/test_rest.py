@@ -196,7 +196,7 @@ async def test_cors_answers_the_listed_origin(rest: httpx.AsyncClient) -> None:
     assert "access-control-allow-credentials" not in answer.headers
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-23823")
 async def test_cors_refuses_other_origins(rest: httpx.AsyncClient) -> None:
     ask = {"origin": "https://evil.example", "access-control-request-method": "GET"}
     for answer in (await rest.options("/api/version", headers=ask), await rest.get("/api/version", headers=ask)):
@@ -214,7 +214,7 @@ async def test_no_websockets(rest: httpx.AsyncClient) -> None:
     assert (await rest.get("/api/event", headers=upgrade)).status_code >= 400
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X10")
 async def test_headers_are_limited(rest: httpx.AsyncClient) -> None:
     assert (await rest.get("/api/version", headers={"x-long": "x" * 40_000})).status_code == 431
     assert (await rest.get("/api/version", headers={"with_underscore": "x"})).status_code == 400

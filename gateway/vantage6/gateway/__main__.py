@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import click
-import yaml
 from pydantic import ValidationError
 
 from vantage6.common.errors import Vantage6Error
@@ -32,7 +31,7 @@ def main(file: Path, *, only_print: bool) -> None:
             click.echo(json.dumps(render(config), indent=2))
             return
         code = asyncio.run(_serve(config))
-    except (ValidationError, yaml.YAMLError, OSError) as error:
+    except (ValidationError, OSError) as error:
         raise click.ClickException(f"{file}: {error}") from error
     except Vantage6Error as error:
         raise click.ClickException(error.message) from error

@@ -7,11 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vantage6.common.errors import InvalidArgument
 from vantage6.common.monitoring import ADDRESS, VARIABLE
+from vantage6.common.settings import APPLICATION, load_yaml
 
 MIB = 1024 * 1024
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):\d{1,5}$")]
@@ -89,10 +88,8 @@ class GatewayConfig(BaseModel):
 
 def load(path: Path) -> GatewayConfig:
     """Reads a YAML file; relative paths in it are relative to its folder. The keys may stand under `application:`."""
-    document = yaml.safe_load(path.read_text()) or {}
-    if not isinstance(document, dict):
-        raise InvalidArgument(f"{path}: expected a mapping of settings")
-    config = GatewayConfig.model_validate(document.get("application", document))
+    document = load_yaml(path).content
+    config = GatewayConfig.model_validate(document.get(APPLICATION, document))
     return _anchored(config, path.resolve().parent)
 
 
