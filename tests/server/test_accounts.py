@@ -65,7 +65,7 @@ async def test_without_a_token_nothing_is_shown(live: Live) -> None:
     assert (await live.stubs.system.GetHealth(system_pb2.GetHealthRequest())).status == "ok"
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2022-39228")
 async def test_unknown_user_and_wrong_password_get_the_same_answer(live: Live) -> None:
     for _ in range(7):  # Beyond the point where it is throttled: that must not tell either.
         answers = [
@@ -76,7 +76,7 @@ async def test_unknown_user_and_wrong_password_get_the_same_answer(live: Live) -
     assert known[0] is Status.RESOURCE_EXHAUSTED
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2025-43863")
 async def test_a_throttled_account_does_not_hear_the_right_password(live: Live) -> None:
     for _ in range(6):
         await refused(login(live, password="not the password"))
@@ -85,7 +85,7 @@ async def test_a_throttled_account_does_not_hear_the_right_password(live: Live) 
     assert int(error.metadata["retry_after"]) >= 1
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2023-23929")
 async def test_a_refresh_token_is_good_once_and_its_second_use_ends_the_session(live: Live) -> None:
     first = await login(live)
     refresh = live.stubs.auth.RefreshToken
@@ -119,7 +119,7 @@ def unsigned(claims: dict[str, Any]) -> str:
     return f"{head}.{body}."
 
 
-@pytest.mark.attack
+@pytest.mark.attack("GHSA-m3mq-f375-5vgh")
 async def test_forged_expired_and_unsigned_tokens_are_refused(live: Live) -> None:
     good = (await login(live)).access_token
     claims = jwt.decode(good, options={"verify_signature": False})
@@ -189,7 +189,7 @@ async def container_token(hospitals: Hospitals, letter: str, **fields: Any) -> s
     return str(answer.container_token)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X03")
 @pytest.mark.parametrize("end", ["final", "assigned anew", "deleted"])
 async def test_a_container_token_ends_with_its_run(hospitals: Hospitals, end: str) -> None:
     live = hospitals.live
@@ -215,7 +215,7 @@ async def test_a_container_token_ends_with_its_run(hospitals: Hospitals, end: st
     assert (await refused(look())).code() is Status.UNAUTHENTICATED
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X02")
 async def test_no_node_gets_a_container_token_for_anothers_run(hospitals: Hospitals) -> None:
     _, result = await hospitals.live.add_run(hospitals.shared, hospitals.a, ResultState.RUNNING)
     # The same organization's run, but in a collaboration where this node is not.
@@ -237,7 +237,7 @@ async def test_a_container_token_is_for_the_tasks_image_and_an_open_result(hospi
     assert error.code() is Status.FAILED_PRECONDITION
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X03")
 async def test_a_container_may_not_act_as_a_user_or_a_node(hospitals: Hospitals) -> None:
     live = hospitals.live
     _, result = await live.add_run(hospitals.shared, hospitals.a, ResultState.RUNNING)

@@ -31,7 +31,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.secret_file == tmp_path / "state" / "token.secret"
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X13")
 @pytest.mark.parametrize(
     "text",
     [

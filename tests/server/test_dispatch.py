@@ -234,7 +234,7 @@ async def test_a_second_connection_supersedes_the_first(world: World) -> None:
     assert (await hear(second)).assignments
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X01")
 async def test_x01_a_node_cannot_report_for_another(world: World) -> None:
     await world.create_task(world.organizations[0])
     link = await world.connect(world.nodes[0])

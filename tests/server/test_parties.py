@@ -93,7 +93,7 @@ async def test_an_organization_has_a_domain_that_can_be_changed(hospitals: Hospi
     assert (answer.domain, answer.public_key) == ("", KEY)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X06")
 async def test_nobody_changes_another_organizations_key(hospitals: Hospitals) -> None:
     stubs = hospitals.live.stubs
     update = organization_pb2.UpdateOrganizationRequest(id=hospitals.b, public_key=KEY)
@@ -128,7 +128,7 @@ async def test_names_are_unique(hospitals: Hospitals) -> None:
     assert await code(stubs.organizations.CreateOrganization(twin, metadata=root)) is Status.ALREADY_EXISTS
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X12")
 async def test_an_idempotency_key_gives_the_first_answer_or_a_refusal(hospitals: Hospitals) -> None:
     stubs, root = hospitals.live.stubs, hospitals.root
     request = organization_pb2.CreateOrganizationRequest(name="Hospital D", idempotency_key="once")
@@ -147,7 +147,7 @@ async def test_an_idempotency_key_gives_the_first_answer_or_a_refusal(hospitals:
     assert (repeated.id, repeated.api_key) == (fresh.id, "")
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-32969")
 async def test_a_collaboration_admin_cannot_pull_in_strangers(hospitals: Hospitals) -> None:
     stubs, admin = hospitals.live.stubs, await hospitals.live.login("collaboration_admin_a")
     add = collaboration_pb2.AddCollaborationOrganizationRequest(collaboration_id=hospitals.shared, id=hospitals.c)
@@ -169,7 +169,7 @@ async def test_a_leaving_member_takes_its_node_along(hospitals: Hospitals) -> No
     assert await code(hospitals.live.login_node(hospitals.api_keys["b"])) is Status.UNAUTHENTICATED
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2023-41881")
 async def test_a_deleted_collaboration_takes_everything_along_and_ids_are_not_used_again(hospitals: Hospitals) -> None:
     live, stubs, root = hospitals.live, hospitals.live.stubs, hospitals.root
     task, _ = await live.add_run(hospitals.shared, hospitals.a)
@@ -224,7 +224,7 @@ async def test_an_organization_is_deleted_only_when_it_is_free(hospitals: Hospit
     assert await organizations(hospitals, root) == [hospitals.a, hospitals.b]
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X15")
 @pytest.mark.parametrize("name", ["", "  ", "x" * 129, "two\nlines", "\x1b[31mred", "nul\0", "\u202eback"])
 async def test_names_that_would_forge_lines_are_refused(hospitals: Hospitals, name: str) -> None:
     request = organization_pb2.CreateOrganizationRequest(name=name)

@@ -43,7 +43,7 @@ async def test_an_organization_admin_keeps_the_users_of_the_own_organization(hos
     await hospitals.live.stubs.users.DeleteUser(user_pb2.DeleteUserRequest(id=made.id), metadata=admin)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X05")
 async def test_nobody_grants_what_they_do_not_hold(hospitals: Hospitals) -> None:
     admin = await hospitals.live.login("organization_admin_a")
     for role in ("root", "collaboration_admin"):
@@ -57,7 +57,7 @@ async def test_nobody_grants_what_they_do_not_hold(hospitals: Hospitals) -> None
     assert await code(create(hospitals, researcher, person("x"))) is Status.PERMISSION_DENIED
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X05")
 async def test_nobody_takes_over_an_account_that_holds_more(hospitals: Hospitals) -> None:
     above = await create(hospitals, hospitals.root, person("boss", roles="root", organization_id=hospitals.a))
     admin = await hospitals.live.login("organization_admin_a")
@@ -67,7 +67,7 @@ async def test_nobody_takes_over_an_account_that_holds_more(hospitals: Hospitals
     assert await code(hospitals.live.stubs.users.DeleteUser(delete, metadata=admin)) is Status.PERMISSION_DENIED
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X05")
 async def test_the_last_root_stays(hospitals: Hospitals) -> None:
     delete = hospitals.live.stubs.users.DeleteUser
     request = user_pb2.DeleteUserRequest(id=1)
@@ -78,7 +78,7 @@ async def test_the_last_root_stays(hospitals: Hospitals) -> None:
     await delete(request, metadata=hospitals.root)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2023-22738")
 async def test_a_move_to_another_organization_strips_the_roles(hospitals: Hospitals) -> None:
     moved = await update(hospitals, hospitals.root, hospitals.users["researcher_a"], organization_id=hospitals.c)
     assert (list(moved.role_names), moved.organization_id) == ([], hospitals.c)
@@ -163,7 +163,7 @@ async def test_default_roles_are_there_for_all_and_for_nobody_to_change(hospital
     assert len(rules) == len(Resource) * 4 * 4
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X05")
 async def test_an_organizations_own_role_holds_no_more_than_its_maker(hospitals: Hospitals) -> None:
     roles, admin = hospitals.live.stubs.roles, await hospitals.live.login("organization_admin_a")
     look = role_pb2.Rule(resource="task", operation="view", scope="collaboration")

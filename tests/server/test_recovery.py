@@ -80,7 +80,7 @@ async def test_only_the_newest_token_is_good_and_not_for_ever(live: Live) -> Non
         assert await store.security.owner_of_secret(PASSWORD_RESET, hash_token(token_in(live)), dt.datetime.now(dt.UTC))
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-24770")
 async def test_cve_2024_24770_unknown_users_get_the_same_answer_and_no_work_is_done_in_the_call(live: Live) -> None:
     """The answer comes before anything is looked up, so neither it nor its time can tell."""
     assert await lose(live, username="root") == await lose(live, username="nobody of this name")
@@ -93,7 +93,7 @@ async def test_cve_2024_24770_unknown_users_get_the_same_answer_and_no_work_is_d
     assert len(live.mailbox.mails) == sent
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-24769")
 async def test_cve_2024_24769_mails_are_limited_by_account_and_by_address(live: Live) -> None:
     for name in ("root", "nobody"):
         for _ in range(3):
@@ -109,7 +109,7 @@ async def test_cve_2024_24769_mails_are_limited_by_account_and_by_address(live: 
     assert isinstance(from_rpc_error(await refused(lose(live, username="fresh name"))), Throttled)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X14")
 async def test_x14_nothing_that_a_user_wrote_is_in_the_mail(hospitals: Hospitals) -> None:
     live, link = hospitals.live, "https://evil.example/click"
     user = user_pb2.CreateUserRequest(

@@ -337,7 +337,7 @@ async def test_a_deadlock_is_tried_again(pair: Pair) -> None:
 
 
 @pytest.mark.row("X12")
-@pytest.mark.attack
+@pytest.mark.attack("X12")
 @pytest.mark.parametrize("kind", KINDS, indirect=True)
 async def test_x12_the_same_call_many_times_at_once_makes_one_task(empty: str) -> None:
     rows = await add_rows(empty)

@@ -106,7 +106,7 @@ async def test_codes_cannot_be_guessed_for_long(live: Live) -> None:
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes[4:]
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-27928")
 async def test_cve_2024_27928_a_reset_by_mail_leaves_it_on(live: Live) -> None:
     phone, _ = await switch_on(live, await live.login())
     await lose(live, username="root")

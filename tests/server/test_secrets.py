@@ -18,7 +18,7 @@ from vantage6.server.domain.secrets import (
 from vantage6.server.domain.throttle import Throttle
 
 
-@pytest.mark.attack
+@pytest.mark.attack("GHSA-m3mq-f375-5vgh")
 def test_the_key_of_the_tokens_is_made_once_and_for_the_server_alone(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "token.secret"
     made = load_secret(path)
@@ -30,7 +30,7 @@ def test_the_key_of_the_tokens_is_made_once_and_for_the_server_alone(tmp_path: P
         load_secret(path)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("GHSA-m3mq-f375-5vgh")
 @pytest.mark.parametrize(
     "weak",
     ["", "secret", "x" * 64, "abc" * 20, "2c5ea4c0-4067-11e9-8bad-9b1deb4d3b7d", "7073acc9d0b4414993f0e4b6c249e7c8"],
@@ -45,7 +45,7 @@ def test_a_weak_key_is_refused(tmp_path: Path, weak: str) -> None:
         Tokens(weak)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-21671")
 async def test_an_unknown_user_costs_as_much_work_as_a_known_one() -> None:
     class Counting(PasswordHasher):
         verified = 0
@@ -80,7 +80,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2025-43863")
 def test_guessing_gets_slower_and_slower() -> None:
     clock = Clock()
     throttle = Throttle(free=3, longest=60, clock=clock)
@@ -100,7 +100,7 @@ def test_guessing_gets_slower_and_slower() -> None:
     throttle.check("user:ada", "10.0.0.3")
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2025-43863")
 def test_an_address_that_tries_many_accounts_is_slowed_too() -> None:
     throttle = Throttle(address_free=5, clock=Clock())
     for number in range(5):

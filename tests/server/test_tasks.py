@@ -71,7 +71,7 @@ async def test_a_researcher_creates_reads_and_lists(hospitals: Hospitals) -> Non
 
 
 @pytest.mark.row("M36")
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-22193")
 @pytest.mark.parametrize("data", [b"json.{}", b"", b"pickle.x", b"\x80\x04N."])
 async def test_plain_input_is_refused_in_an_encrypted_collaboration(hospitals: Hospitals, data: bytes) -> None:
     who = await hospitals.live.login("researcher_a")
@@ -126,7 +126,7 @@ async def test_an_organization_outside_is_named(hospitals: Hospitals) -> None:
     assert str(hospitals.c) in str(error.details())
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X12")
 async def test_x12_a_key_is_good_for_one_request(hospitals: Hospitals) -> None:
     who = await hospitals.live.login("researcher_a")
     first = await create(hospitals, who)
@@ -139,7 +139,7 @@ async def test_x12_a_key_is_good_for_one_request(hospitals: Hospitals) -> None:
     assert error.code() is Code.ALREADY_EXISTS
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X12")
 async def test_x12_two_creates_at_once_make_one_task(hospitals: Hospitals) -> None:
     who = await hospitals.live.login("researcher_a")
     made = await asyncio.gather(*(create(hospitals, who) for _ in range(8)))
@@ -231,7 +231,7 @@ async def test_a_container_creates_subtasks_of_its_own_run(hospitals: Hospitals)
     assert {t.id for t in listed} == {parent.id, child.id}
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X04")
 @pytest.mark.parametrize("image", ["evil.example/image", "imag", "image2", "IMAGE", "image:latest"])
 async def test_x04_a_container_starts_no_other_image(hospitals: Hospitals, image: str) -> None:
     who, _, _ = await container(hospitals, hospitals.a)
@@ -239,7 +239,7 @@ async def test_x04_a_container_starts_no_other_image(hospitals: Hospitals, image
     assert error.code() is Code.PERMISSION_DENIED
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X04")
 async def test_x04_a_container_stays_in_its_collaboration(hospitals: Hospitals) -> None:
     who, _, _ = await container(hospitals, hospitals.a)
     elsewhere = request_for(hospitals, hospitals.c, collaboration_id=hospitals.other)
@@ -252,7 +252,7 @@ async def test_x04_a_container_stays_in_its_collaboration(hospitals: Hospitals) 
     assert (await refused(hospitals.live.stubs.tasks.CreateTask(many, metadata=who))).code() is Code.INVALID_ARGUMENT
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X03")
 async def test_x03_a_container_token_ends_with_its_run(hospitals: Hospitals) -> None:
     who, _, result = await container(hospitals, hospitals.a)
     async with hospitals.live.database.write() as store:
@@ -263,7 +263,7 @@ async def test_x03_a_container_token_ends_with_its_run(hospitals: Hospitals) -> 
     assert error.code() is Code.UNAUTHENTICATED
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X03")
 async def test_x03_a_container_watches_its_own_subtasks_only(hospitals: Hospitals) -> None:
     other = await create(hospitals, await hospitals.live.login("researcher_a"))
     who, _, _ = await container(hospitals, hospitals.a)
@@ -361,7 +361,7 @@ async def test_a_payload_that_arrived_damaged_is_discarded(hospitals: Hospitals)
 
 
 @pytest.mark.row("M36")
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-22193")
 async def test_a_plain_payload_is_refused_in_an_encrypted_collaboration(hospitals: Hospitals) -> None:
     who = await hospitals.live.login("researcher_a")
     error = await refused(upload(hospitals, who, b"json." + bytes(INLINE_LIMIT)))

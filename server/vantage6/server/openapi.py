@@ -162,7 +162,7 @@ def _described(operation: Operation, schemas: Schemas) -> Json:
         skipped = {*in_path, operation.body}
         described["parameters"] += [
             _parameter(request, name, "query")
-            for name, field in request.fields.items() if name not in skipped and not field.is_message
+            for name, field in request.fields.items() if name not in skipped and field.fits_a_query
         ]  # fmt: skip
     return described
 

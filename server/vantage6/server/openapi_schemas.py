@@ -47,8 +47,8 @@ class DescribedField:
     enums: dict[str, list[str]]
 
     @property
-    def is_message(self) -> bool:
-        return self.field.type == Field.TYPE_MESSAGE
+    def fits_a_query(self) -> bool:
+        return self.field.type != Field.TYPE_MESSAGE or self.field.type_name == ".google.protobuf.Timestamp"
 
 
 def field_schema(described: DescribedField) -> Json:

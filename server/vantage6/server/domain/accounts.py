@@ -24,6 +24,7 @@ from vantage6.server.store.tables import Node, Result, Session, Task, User
 
 if TYPE_CHECKING:
     from vantage6.server.domain.throttle import Throttle
+    from vantage6.server.store.accounts import NodeInSession, UserInSession
     from vantage6.server.store.bulk import Moving
     from vantage6.server.store.pages import Page, Slice
     from vantage6.server.store.sql import Database, Store
@@ -254,7 +255,7 @@ async def _run_of(store: Store, node: NodeCaller, result_id: int, task_id: int) 
     return result, task
 
 
-def _check_session(session: Session) -> None:
+def _check_session(session: UserInSession | NodeInSession) -> None:
     if session.revoked or session.expires_at <= now():
         raise Unauthenticated("The session has ended; log in again.")
 
@@ -263,18 +264,18 @@ async def _user(store: Store, claims: dict[str, Any]) -> UserCaller:
     found = await store.accounts.user_in_session(claims["identity"], claims["sid"])
     if found is None:
         raise Unauthenticated("The session has ended; log in again.")
-    user, session, collaborations = found
-    _check_session(session)
-    return UserCaller(user.id, user.username, user.organization_id, collaborations, session.id, rules_of(user.roles))
+    _check_session(found)
+    return UserCaller(
+        found.id, found.username, found.organization_id, found.collaboration_ids, claims["sid"], rules_of(found.rules)
+    )
 
 
 async def _node(store: Store, claims: dict[str, Any]) -> NodeCaller:
     found = await store.accounts.node_in_session(claims["identity"], claims["sid"])
     if found is None:
         raise Unauthenticated("The session has ended; log in again.")
-    node, session = found
-    _check_session(session)
-    return NodeCaller(node.id, node.name, node.organization_id, node.collaboration_id, session.id)
+    _check_session(found)
+    return NodeCaller(found.id, found.name, found.organization_id, found.collaboration_id, claims["sid"])
 
 
 async def _container(store: Store, identity: dict[str, Any]) -> ContainerCaller:

@@ -10,6 +10,7 @@ Each scope holds the smaller ones. Nodes and containers are confined to their on
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vantage6.common.errors import NotFound, PermissionDenied, Unauthenticated
@@ -132,9 +133,13 @@ def granted_by(roles: Iterable[Role]) -> Rules:
     return rules
 
 
-def rules_of(roles: Iterable[Role]) -> Rules:
-    """What the holder of these roles may do, with what every user may do."""
-    granted = granted_by(roles)
+@lru_cache(maxsize=256)
+def rules_of(held: frozenset[tuple[str, str, str]]) -> Rules:
+    """What a user may do who has these rules (resource, operation, scope) by some role, with what every user may do."""
+    granted: Rules = {}
+    for resource, operation, scope in held:
+        key = (Resource(resource), Operation(operation))
+        granted[key] = max(granted.get(key, Scope.OWN), Scope[scope.upper()])
     return granted | {key: max(scope, granted.get(key, scope)) for key, scope in _USER_RULES.items()}
 
 

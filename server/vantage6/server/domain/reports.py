@@ -19,7 +19,7 @@ from vantage6.server.domain.bus import Bus
 from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.domain.events import now
 from vantage6.server.domain.results import lose, move, settle
-from vantage6.server.domain.states import FINAL, ResultState, Verdict, judge
+from vantage6.server.domain.states import ACTIVE, FINAL, ResultState, Verdict, judge
 from vantage6.server.store.bulk import Moving
 from vantage6.server.store.results import NewContent
 from vantage6.server.store.sql import Database, Store
@@ -62,7 +62,10 @@ class Batch:
     tasks: dict[int, Task]
     payloads: dict[str, Payload]
     encrypted: dict[int, bool]
+    # What the reports change.
+    moved: dict[int, Moving] = field(default_factory=dict)
     contents: list[NewContent] = field(default_factory=list)
+    unsettled: dict[int, Task] = field(default_factory=dict)
 
 
 class ReportDesk:
@@ -72,6 +75,8 @@ class ReportDesk:
         self._database = database
         self._bus = bus
         self._queue: asyncio.Queue[Item] = asyncio.Queue()
+        # By collaboration, for which it never changes.
+        self._encrypted: dict[int, bool] = {}
 
     def submit(self, reporter: Reporter, report: delivery_pb2.Report) -> None:
         self._queue.put_nowait(Item(reporter, report))
@@ -106,18 +111,31 @@ class ReportDesk:
 
     async def _accept_in(self, store: Store, items: list[Item]) -> None:
         store.after_commit(lambda: point("server.report.after_commit"))
-        batch = await _load(store, items)
-        moved: dict[int, Task] = {}
+        batch = await self._load(store, items)
         for item in items:
-            refusal = self._apply(store, batch, item, moved)
+            refusal = self._apply(store, batch, item)
             _answer_after_commit(store, item, refusal)
-        if moved:
-            await store.results.save(batch.results.values())
+        if batch.moved:
+            await store.results.save(batch.moved.values())
             await store.results.add_contents(batch.contents)
-            await settle(store, self._bus, moved.values())
+            await settle(store, self._bus, batch.unsettled.values())
         point("server.report.before_commit")
 
-    def _apply(self, store: Store, batch: Batch, item: Item, moved: dict[int, Task]) -> Refusal | None:
+    async def _load(self, store: Store, items: list[Item]) -> Batch:
+        results, tasks = await _load_rows(store, {item.report.result_id for item in items})
+        payload_ids = {
+            content.payload_id
+            for item in items
+            for content in (item.report.output, item.report.log)
+            if content.WhichOneof("place") == "payload_id"
+        }
+        payloads = await store.payloads.by_ids(payload_ids) if payload_ids else {}
+        for collaboration_id in {task.collaboration_id for task in tasks.values()} - self._encrypted.keys():
+            collaboration = await store.parties.collaboration(collaboration_id)
+            self._encrypted[collaboration_id] = collaboration is None or collaboration.encrypted
+        return Batch(results, tasks, payloads, self._encrypted)
+
+    def _apply(self, store: Store, batch: Batch, item: Item) -> Refusal | None:
         report = item.report
         result = batch.results.get(report.result_id)
         task = batch.tasks.get(result.task_id) if result else None
@@ -138,7 +156,10 @@ class ReportDesk:
         if refusal := _check_contents(report, batch, batch.encrypted[task.collaboration_id]):
             state, report = ResultState.FAILED, _failure_of(report, refusal)
         self._write(store, batch, report, task, result, state)
-        moved[task.id] = task
+        batch.moved[result.id] = result
+        if result.state not in ACTIVE:
+            # Between the active states a task's own state stays as it is.
+            batch.unsettled[task.id] = task
         return None
 
     def _write(
@@ -170,23 +191,13 @@ def _content_row(result_id: int, kind: str, content: content_pb2.Content) -> New
     return NewContent(result_id, kind, content.inline)
 
 
-async def _load(store: Store, items: list[Item]) -> Batch:
-    ids = {item.report.result_id for item in items}
-    tasks = await store.tasks.locked(await store.results.task_ids(ids))
-    # Read after the lock, so that they are as the last transaction left them.
+async def _load_rows(store: Store, ids: set[int]) -> tuple[dict[int, Moving], dict[int, Task]]:
+    if store.shared:
+        tasks = await store.tasks.locked(await store.results.task_ids(ids))
+        # Read after the lock, so that they are as the last transaction left them.
+        return await store.results.moving(ids), tasks
     results = await store.results.moving(ids)
-    payload_ids = {
-        content.payload_id
-        for item in items
-        for content in (item.report.output, item.report.log)
-        if content.WhichOneof("place") == "payload_id"
-    }
-    payloads = await store.payloads.by_ids(payload_ids) if payload_ids else {}
-    encrypted = {}
-    for collaboration_id in {task.collaboration_id for task in tasks.values()}:
-        collaboration = await store.parties.collaboration(collaboration_id)
-        encrypted[collaboration_id] = collaboration is None or collaboration.encrypted
-    return Batch(results, tasks, payloads, encrypted)
+    return results, await store.tasks.by_ids({result.task_id for result in results.values()})
 
 
 def _owns(node: NodeCaller, result: Moving, task: Task) -> bool:

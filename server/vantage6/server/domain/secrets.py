@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime as dt
 import hashlib
+import hmac
+import json
 import os
 import secrets
 import uuid
@@ -26,6 +29,7 @@ SHORTEST_SECRET = 32
 SHORTEST_PASSWORD = 8
 LONGEST_PASSWORD = 256
 ALGORITHM = "HS256"
+_HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
 
 
 class WeakSecretError(Exception):
@@ -166,6 +170,13 @@ class Tokens:
         return claims
 
     def _sign(self, lifetime: dt.timedelta, **claims: object) -> str:
-        issued = now()
-        times = {"iat": issued, "nbf": issued, "exp": issued + lifetime}
-        return jwt.encode({**times, "jti": secrets.token_hex(16), **claims}, self._secret, algorithm=ALGORITHM)
+        issued = int(now().timestamp())
+        times = {"iat": issued, "nbf": issued, "exp": issued + int(lifetime.total_seconds())}
+        return self._jws({**times, "jti": secrets.token_hex(16), **claims})
+
+    def _jws(self, claims: dict[str, object]) -> str:
+        """As `jwt.encode`, which looks at the secret anew each time; a task for a thousand nodes needs a thousand."""
+        body = base64.urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode()).rstrip(b"=")
+        signed = _HEADER + b"." + body
+        signature = base64.urlsafe_b64encode(hmac.digest(self._secret.encode(), signed, "sha256")).rstrip(b"=")
+        return (signed + b"." + signature).decode()

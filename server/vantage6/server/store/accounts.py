@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, true, update
 
 from vantage6.common.errors import AlreadyExists
 from vantage6.server.store.locks import lock_name
 from vantage6.server.store.pages import ANY_TIME, Page, Slice, Span, Visibility, clauses_of, fetch
 from vantage6.server.store.parties import WHOLE, add_row
-from vantage6.server.store.tables import Idempotency, Member, Node, Role, Row, Session, User, UserRole
+from vantage6.server.store.tables import Idempotency, Member, Node, Role, Row, Rule, Session, User, UserRole
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -38,6 +38,45 @@ class UserFilter:
 class RoleFilter:
     organization_id: int | None = None
     name: str | None = None
+
+
+class UserInSession(NamedTuple):
+    id: int
+    username: str
+    organization_id: int | None
+    revoked: bool
+    expires_at: dt.datetime
+    # Resource, operation and scope.
+    rules: frozenset[tuple[str, str, str]]
+    # Of the user's organization.
+    collaboration_ids: frozenset[int]
+
+
+class NodeInSession(NamedTuple):
+    id: int
+    name: str
+    organization_id: int
+    collaboration_id: int
+    revoked: bool
+    expires_at: dt.datetime
+
+
+_USER_IN_SESSION = (
+    select(User.id, User.username, User.organization_id, Session.revoked, Session.expires_at)
+    .join(Session, Session.user_id == User.id)
+    .where(User.id == bindparam("of_user"), Session.id == bindparam("of_session"))
+)
+_NODE_IN_SESSION = (
+    select(Node.id, Node.name, Node.organization_id, Node.collaboration_id, Session.revoked, Session.expires_at)
+    .join(Session, Session.node_id == Node.id)
+    .where(Node.id == bindparam("of_node"), Session.id == bindparam("of_session"))
+)
+_RULES = (
+    select(Rule.resource, Rule.operation, Rule.scope)
+    .join(UserRole, UserRole.role_id == Rule.role_id)
+    .where(UserRole.user_id == bindparam("of_user"))
+)
+_MEMBER_OF = select(Member.collaboration_id).where(Member.organization_id == bindparam("of_organization"))
 
 
 class Accounts:
@@ -155,22 +194,24 @@ class Accounts:
         """Deletes what can never be used again."""
         await self._session.execute(delete(Session).where(Session.expires_at < now))
 
-    # --- who is behind a token: one statement each, they run with every call
+    # --- who is behind a token: columns and ready-made statements, since these run with every call
 
-    async def user_in_session(self, user_id: int, session_id: int) -> tuple[User, Session, frozenset[int]] | None:
-        """The user, the session and the collaborations of the user's organization."""
-        query = select(User, Session).join(Session, Session.user_id == User.id)
-        row = (await self._session.execute(query.where(User.id == user_id, Session.id == session_id))).one_or_none()
+    async def user_in_session(self, user_id: int, session_id: int) -> UserInSession | None:
+        ids = {"of_user": user_id, "of_session": session_id}
+        row = (await self._session.execute(_USER_IN_SESSION, ids)).one_or_none()
         if row is None:
             return None
-        user, session = row
-        member_of = select(Member.collaboration_id).where(Member.organization_id == user.organization_id)
-        return user, session, frozenset(await self._session.scalars(member_of))
+        rules = frozenset(
+            (one, two, three) for one, two, three in await self._session.execute(_RULES, {"of_user": user_id})
+        )
+        of_organization = {"of_organization": row.organization_id}
+        member_of = frozenset(await self._session.scalars(_MEMBER_OF, of_organization))
+        return UserInSession(*row, rules=rules, collaboration_ids=member_of)
 
-    async def node_in_session(self, node_id: int, session_id: int) -> tuple[Node, Session] | None:
-        query = select(Node, Session).join(Session, Session.node_id == Node.id)
-        row = (await self._session.execute(query.where(Node.id == node_id, Session.id == session_id))).one_or_none()
-        return None if row is None else (row[0], row[1])
+    async def node_in_session(self, node_id: int, session_id: int) -> NodeInSession | None:
+        ids = {"of_node": node_id, "of_session": session_id}
+        row = (await self._session.execute(_NODE_IN_SESSION, ids)).one_or_none()
+        return None if row is None else NodeInSession(*row)
 
     # --- idempotency
 
