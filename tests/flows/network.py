@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
 IMAGES = ROOT / "build" / "images"
 START_SECONDS = 90
+Data = Path | dict[str, Path]
+"""A site's data file, or several by label."""
 PASSWORD = "correct horse battery staple 7"
 
 
@@ -138,7 +140,7 @@ class Network:
 def running(
     folder: Path,
     runtime: str,
-    sites: list[Path],
+    sites: Sequence[Data],
     *,
     encrypted: bool = True,
     node_settings: dict[str, Any] | None = None,
@@ -224,7 +226,7 @@ def start_gateway(config: Path, cleanup: Callable[..., object]) -> Process:
     return process
 
 
-def make_site(network: Network, organization_id: int, data: Path, settings: dict[str, Any]) -> Site:
+def make_site(network: Network, organization_id: int, data: Data, settings: dict[str, Any]) -> Site:
     # Short: the address of a Unix socket has at most 107 bytes.
     name = f"{network.runtime[0]}{os.getpid()}-{organization_id}"
     folder = network.folder / name
@@ -239,13 +241,17 @@ def make_site(network: Network, organization_id: int, data: Path, settings: dict
         "api_key_file": str(folder / "api-key"),
         "private_key": str(key), "runtime": network.runtime,
         "runtime_options": {"image_folder": str(IMAGES)} if network.runtime == "sandbox" else {},
-        "databases": {"default": {"uri": str(data), "type": "csv"}},
+        "databases": {label: {"uri": str(path), "type": "csv"} for label, path in labelled(data).items()},
         "policy": {"allowed_images": [r"vantage6/examples/.*"]},
         "directories": {"task": str(folder / "tasks"), "log": str(folder / "log"), "data": str(folder / "data")},
         **settings,
     })  # fmt: skip
     Client(network.url, ca_file=network.ca_file).create_private_key(key)
     return Site(name, organization_id, config, start_node(config), key)
+
+
+def labelled(data: Data) -> dict[str, Path]:
+    return data if isinstance(data, dict) else {"default": data}
 
 
 def start_node(config: Path) -> Process:

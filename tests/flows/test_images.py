@@ -78,8 +78,10 @@ def test_a_volume_can_be_written_by_whoever_runs_it(docker_engine: DockerClient,
     try:
         code = "import pathlib; pathlib.Path('/mnt/data/x').write_text('x')"
         for user in ("65534:65534", "1234:1234"):
-            docker_engine.containers.run("vantage6/node:dev", ["-c", f"{code.replace('/x', '/x' + user[:2])}"],
-                entrypoint=["python3"], user=user, remove=True, volumes={volume.name: {"bind": "/mnt/data"}})  # fmt: skip
+            docker_engine.containers.run(
+                "vantage6/node:dev", ["-c", code.replace("/x", f"/x{user[:2]}")], entrypoint=["python3"], user=user,
+                remove=True, volumes={volume.name: {"bind": "/mnt/data"}},
+            )  # fmt: skip
     finally:
         volume.remove(force=True)
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,21 +97,25 @@ def site_data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return files
 
 
-RUNTIMES = [
-    pytest.param("sandbox", marks=[pytest.mark.envoy, pytest.mark.xdist_group("flows-sandbox")]),
-    pytest.param("docker", marks=[pytest.mark.envoy, pytest.mark.engine, pytest.mark.xdist_group("engine")]),
-]
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory, site_data: list[Path], images: None) -> Iterator[Study]:
+    """On the sandbox, which starts quickly."""
+    with studying(tmp_path_factory.mktemp("s"), "sandbox", site_data) as made:
+        yield made
 
 
-@pytest.fixture(scope="session", params=RUNTIMES)
-def study(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, site_data: list[Path], images: None
-) -> Iterator[Study]:
-    folder = tmp_path_factory.mktemp(request.param[0])
-    with running(folder, request.param, site_data) as network:
+@pytest.fixture(scope="session")
+def docker_study(tmp_path_factory: pytest.TempPathFactory, site_data: list[Path], images: None) -> Iterator[Study]:
+    with studying(tmp_path_factory.mktemp("d"), "docker", site_data) as made:
+        yield made
+
+
+@contextmanager
+def studying(folder: Path, runtime: str, sites: list[Path]) -> Iterator[Study]:
+    with running(folder, runtime, sites) as network:
         file = folder / "config" / "vantage6" / "v6" / "proxy.json"
         process = start_proxy(network, folder / "config")
-        yield Study(network, file, pd.concat([pd.read_csv(path) for path in site_data]))
+        yield Study(network, file, pd.concat([pd.read_csv(path) for path in sites]))
         assert process.stop() == 0
         assert not file.exists()
 
@@ -119,8 +124,8 @@ def start_proxy(network: Network, config: Path) -> Process:
     """`v6 proxy`, as the researcher starts it."""
     program = str(Path(sys.executable).with_name("v6"))
     process = Process("proxy", [
-        "env", f"XDG_CONFIG_HOME={config}", f"VANTAGE6_PASSWORD={PASSWORD}", program, "proxy", "--username", "researcher",
-        "--server", network.url, "--ca-file", str(network.ca_file), "--key", str(network.sites[0].key),
+        "env", f"XDG_CONFIG_HOME={config}", f"VANTAGE6_PASSWORD={PASSWORD}", program, "proxy",
+        "--username", "researcher", "--server", network.url, "--ca-file", str(network.ca_file), "--key", str(network.sites[0].key),
         "--known-organizations", str(network.folder / "known-by-proxy.json"),
     ], network.folder)  # fmt: skip
     process.wait_for("address and token")

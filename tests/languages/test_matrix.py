@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.flows.network import ROOT
-from tests.languages.conftest import EXAMPLES, RUNTIMES, Study, needs_image, node, run_r
+from tests.languages.conftest import EXAMPLES, Study, needs_image, node, run_r
 
 pytestmark = pytest.mark.row("D05", "M34", "M46")
 LANGUAGES = tuple(EXAMPLES)
@@ -62,20 +62,25 @@ CLIENTS: dict[str, Callable[[Study, str, pytest.FixtureRequest], Any]] = {
 }
 
 
-# Every pair in the quick runtime, and each language's container once.
-CASES = [
-    pytest.param(*runtime.values, client, algorithm, marks=runtime.marks, id=f"{runtime.values[0]}-{client}-{algorithm}")
-    for runtime in RUNTIMES
-    for client in LANGUAGES
-    for algorithm in LANGUAGES
-    if "sandbox" in runtime.values or (client, algorithm) in (("javascript", "r"), ("r", "javascript"))
-]
-
-
-@pytest.mark.parametrize(("study", "client", "algorithm"), CASES, indirect=["study"])
+@pytest.mark.envoy
+@pytest.mark.xdist_group("languages")
+@pytest.mark.parametrize("algorithm", LANGUAGES)
+@pytest.mark.parametrize("client", LANGUAGES)
 def test_every_language_calls_every_other(
     study: Study, client: str, algorithm: str, request: pytest.FixtureRequest
 ) -> None:
+    check(study, client, algorithm, request)
+
+
+@pytest.mark.engine
+@pytest.mark.envoy
+@pytest.mark.xdist_group("engine")
+@pytest.mark.parametrize(("client", "algorithm"), [("javascript", "r"), ("r", "javascript")])
+def test_their_containers(docker_study: Study, client: str, algorithm: str, request: pytest.FixtureRequest) -> None:
+    check(docker_study, client, algorithm, request)
+
+
+def check(study: Study, client: str, algorithm: str, request: pytest.FixtureRequest) -> None:
     needs_image(algorithm)
     assert CLIENTS[client](study, algorithm, request) == {
         "average": pytest.approx(study.pooled["age"].mean(), rel=1e-12),

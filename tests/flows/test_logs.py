@@ -1,0 +1,47 @@
+"""What runs print: for the researcher, while it is printed; ciphertext for everybody on the way."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from vantage6.client import LogLine, ResultState
+
+from .conftest import MARKER
+from .network import Network
+
+AVERAGE = "vantage6/examples/average:dev"
+ABSENT = f"{MARKER}-is-no-column"
+"""What a failing algorithm puts into its last words."""
+
+
+@pytest.mark.row("M38", "M27")
+def test_the_last_words_of_a_failing_run(network: Network) -> None:
+    client = network.client
+    task = client.task.create(
+        collaboration=network.collaboration_id, organizations=[site.organization_id for site in network.sites],
+        image=AVERAGE, input={"method": "partial_average", "args": [ABSENT]}, databases=["default"],
+    )  # fmt: skip
+    lines = list(client.logs(task))
+    states = {result.state for result in client.results(task)}
+    assert states == {ResultState.FAILED}
+    for site, name in zip(network.sites, ("hospital 1", "hospital 2", "hospital 3"), strict=True):
+        own = [line for line in lines if line.organization_id == site.organization_id]
+        assert {line.organization_name for line in own} == {name}
+        assert any(ABSENT in line.text for line in own), own
+        assert len([line for line in own if "Traceback" in line.text]) == 1, "each line once, live or kept"
+    one = next(result for result in client.result.list(task=task.id))
+    kept = list(client.result.logs(one.id))
+    assert any(ABSENT in line.text for line in kept)
+    assert {type(line) for line in kept} == {LogLine}
+    assert {line.result_id for line in kept} == {one.id}
+    _is_not_in_clear(network, ABSENT.encode())
+
+
+def _is_not_in_clear(network: Network, marker: bytes) -> None:
+    needles = [marker, marker.hex().encode(), *(base64.b64encode(marker[i:])[:-4] for i in range(3))]
+    places = [path for path in (network.folder / "data").rglob("*") if path.is_file()]
+    for path in [*places, network.server.log, network.gateway.log, *(site.node.log for site in network.sites)]:
+        content = path.read_bytes()
+        assert not any(needle in content for needle in needles), path
