@@ -72,8 +72,9 @@ buf: generated ## buf: style of the contract
 protos: setup ## make the generated code from protos/
 	@$(PY) tools/protos.py
 
-docs: setup ## docs/commands.md and docs/configuration.md, from the commands and settings themselves
+docs: setup ## what is written by machine in docs/: commands, settings, the table of attacks
 	@$(PY) tools/reference.py
+	@$(PY) tools/attacks.py
 
 openapi: setup ## the OpenAPI description, as the server serves it, in build/openapi.json
 	@mkdir -p build && $(PY) -c "from vantage6.server.openapi import document_bytes as d; open('build/openapi.json', 'wb').write(d())"

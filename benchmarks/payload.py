@@ -61,7 +61,7 @@ class ClientRole:
 
     async def __call__(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._client is None:
-            self._client = AsyncClient(command["url"], command["ca_file"], known_organizations=command["known"])
+            self._client = AsyncClient(command["url"], ca_file=command["ca_file"], known_organizations=command["known"])
             await self._client.authenticate("researcher", PASSWORD)
             await self._client.setup_encryption(command["key"])
         begun = time.time()
