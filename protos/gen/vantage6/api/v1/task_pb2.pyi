@@ -73,6 +73,7 @@ class Task(_message.Message):
     RETRIES_FIELD_NUMBER: _builtins.int
     MIN_RESULTS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    FAIL_FAST_FIELD_NUMBER: _builtins.int
     DATABASES_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
     DATABASE_FIELD_NUMBER: _builtins.int
@@ -101,6 +102,7 @@ class Task(_message.Message):
     retries: _builtins.int
     min_results: _builtins.int
     priority: _builtins.int
+    fail_fast: _builtins.bool
     collaboration_id: _builtins.int
     initiator_id: _builtins.int
     parent_id: _builtins.int
@@ -152,6 +154,7 @@ class Task(_message.Message):
         retries: _builtins.int | None = ...,
         min_results: _builtins.int | None = ...,
         priority: _builtins.int | None = ...,
+        fail_fast: _builtins.bool | None = ...,
         databases: _abc.Iterable[_builtins.str] | None = ...,
         link: _struct_pb2.Value | None = ...,
         database: _struct_pb2.Value | None = ...,
@@ -165,9 +168,9 @@ class Task(_message.Message):
         parent_id: _builtins.int | None = ...,
         user_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_complete", b"_complete", "_create_time", b"_create_time", "_deadline", b"_deadline", "_description", b"_description", "_finish_time", b"_finish_time", "_id", b"_id", "_image", b"_image", "_initiator_id", b"_initiator_id", "_key", b"_key", "_min_results", b"_min_results", "_name", b"_name", "_parent_id", b"_parent_id", "_priority", b"_priority", "_retries", b"_retries", "_run_id", b"_run_id", "_state", b"_state", "_user_id", b"_user_id", "children", b"children", "collaboration", b"collaboration", "collaboration_id", b"collaboration_id", "complete", b"complete", "create_time", b"create_time", "database", b"database", "deadline", b"deadline", "description", b"description", "finish_time", b"finish_time", "id", b"id", "image", b"image", "initiator", b"initiator", "initiator_id", b"initiator_id", "key", b"key", "link", b"link", "min_results", b"min_results", "name", b"name", "parent", b"parent", "parent_id", b"parent_id", "priority", b"priority", "results", b"results", "retries", b"retries", "run_id", b"run_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_complete", b"_complete", "_create_time", b"_create_time", "_deadline", b"_deadline", "_description", b"_description", "_fail_fast", b"_fail_fast", "_finish_time", b"_finish_time", "_id", b"_id", "_image", b"_image", "_initiator_id", b"_initiator_id", "_key", b"_key", "_min_results", b"_min_results", "_name", b"_name", "_parent_id", b"_parent_id", "_priority", b"_priority", "_retries", b"_retries", "_run_id", b"_run_id", "_state", b"_state", "_user_id", b"_user_id", "children", b"children", "collaboration", b"collaboration", "collaboration_id", b"collaboration_id", "complete", b"complete", "create_time", b"create_time", "database", b"database", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "finish_time", b"finish_time", "id", b"id", "image", b"image", "initiator", b"initiator", "initiator_id", b"initiator_id", "key", b"key", "link", b"link", "min_results", b"min_results", "name", b"name", "parent", b"parent", "parent_id", b"parent_id", "priority", b"priority", "results", b"results", "retries", b"retries", "run_id", b"run_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_complete", b"_complete", "_create_time", b"_create_time", "_deadline", b"_deadline", "_description", b"_description", "_finish_time", b"_finish_time", "_id", b"_id", "_image", b"_image", "_initiator_id", b"_initiator_id", "_key", b"_key", "_min_results", b"_min_results", "_name", b"_name", "_parent_id", b"_parent_id", "_priority", b"_priority", "_retries", b"_retries", "_run_id", b"_run_id", "_state", b"_state", "_user_id", b"_user_id", "children", b"children", "collaboration", b"collaboration", "collaboration_id", b"collaboration_id", "complete", b"complete", "create_time", b"create_time", "database", b"database", "databases", b"databases", "deadline", b"deadline", "description", b"description", "finish_time", b"finish_time", "id", b"id", "image", b"image", "initiator", b"initiator", "initiator_id", b"initiator_id", "key", b"key", "link", b"link", "min_results", b"min_results", "name", b"name", "parent", b"parent", "parent_id", b"parent_id", "priority", b"priority", "results", b"results", "retries", b"retries", "run_id", b"run_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_complete", b"_complete", "_create_time", b"_create_time", "_deadline", b"_deadline", "_description", b"_description", "_fail_fast", b"_fail_fast", "_finish_time", b"_finish_time", "_id", b"_id", "_image", b"_image", "_initiator_id", b"_initiator_id", "_key", b"_key", "_min_results", b"_min_results", "_name", b"_name", "_parent_id", b"_parent_id", "_priority", b"_priority", "_retries", b"_retries", "_run_id", b"_run_id", "_state", b"_state", "_user_id", b"_user_id", "children", b"children", "collaboration", b"collaboration", "collaboration_id", b"collaboration_id", "complete", b"complete", "create_time", b"create_time", "database", b"database", "databases", b"databases", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "finish_time", b"finish_time", "id", b"id", "image", b"image", "initiator", b"initiator", "initiator_id", b"initiator_id", "key", b"key", "link", b"link", "min_results", b"min_results", "name", b"name", "parent", b"parent", "parent_id", b"parent_id", "priority", b"priority", "results", b"results", "retries", b"retries", "run_id", b"run_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collaboration_id: _TypeAlias = _typing.Literal["collaboration_id"]  # noqa: Y015
     _WhichOneofArgType__collaboration_id: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id"]  # noqa: Y015
@@ -179,6 +182,8 @@ class Task(_message.Message):
     _WhichOneofArgType__deadline: _TypeAlias = _typing.Literal["_deadline", b"_deadline"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__fail_fast: _TypeAlias = _typing.Literal["fail_fast"]  # noqa: Y015
+    _WhichOneofArgType__fail_fast: _TypeAlias = _typing.Literal["_fail_fast", b"_fail_fast"]  # noqa: Y015
     _WhichOneofReturnType__finish_time: _TypeAlias = _typing.Literal["finish_time"]  # noqa: Y015
     _WhichOneofArgType__finish_time: _TypeAlias = _typing.Literal["_finish_time", b"_finish_time"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
@@ -215,6 +220,8 @@ class Task(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__deadline) -> _WhichOneofReturnType__deadline | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fail_fast) -> _WhichOneofReturnType__fail_fast | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__finish_time) -> _WhichOneofReturnType__finish_time | None: ...
     @_typing.overload
@@ -417,6 +424,7 @@ class CreateTaskRequest(_message.Message):
     RETRIES_FIELD_NUMBER: _builtins.int
     MIN_RESULTS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    FAIL_FAST_FIELD_NUMBER: _builtins.int
     collaboration_id: _builtins.int
     """Required."""
     name: _builtins.str
@@ -437,6 +445,10 @@ class CreateTaskRequest(_message.Message):
     """The task is complete when so many results are; all of them unless given."""
     priority: _builtins.int
     """Higher goes first; 0 unless given."""
+    fail_fast: _builtins.bool
+    """As soon as too many results have failed for the task to be completed, it fails and the others are cancelled
+    (reason FAIL_FAST). Otherwise, and by default, they go on.
+    """
     @_builtins.property
     def organizations(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskOrganization]:
         """Required: who runs it, each with an input of its own."""
@@ -463,10 +475,11 @@ class CreateTaskRequest(_message.Message):
         retries: _builtins.int | None = ...,
         min_results: _builtins.int | None = ...,
         priority: _builtins.int | None = ...,
+        fail_fast: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_min_results", b"_min_results", "_priority", b"_priority", "_retries", b"_retries", "deadline", b"deadline", "min_results", b"min_results", "priority", b"priority", "retries", b"retries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_min_results", b"_min_results", "_priority", b"_priority", "_retries", b"_retries", "collaboration_id", b"collaboration_id", "database", b"database", "databases", b"databases", "deadline", b"deadline", "description", b"description", "image", b"image", "key", b"key", "master", b"master", "min_results", b"min_results", "name", b"name", "organizations", b"organizations", "priority", b"priority", "retries", b"retries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_min_results", b"_min_results", "_priority", b"_priority", "_retries", b"_retries", "collaboration_id", b"collaboration_id", "database", b"database", "databases", b"databases", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "image", b"image", "key", b"key", "master", b"master", "min_results", b"min_results", "name", b"name", "organizations", b"organizations", "priority", b"priority", "retries", b"retries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline: _TypeAlias = _typing.Literal["deadline"]  # noqa: Y015
     _WhichOneofArgType__deadline: _TypeAlias = _typing.Literal["_deadline", b"_deadline"]  # noqa: Y015
