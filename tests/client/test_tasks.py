@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.client.fakes import COLLABORATION, NORTH, OWN, SOUTH, Fake, key_file
-from vantage6.api.v1 import result_pb2, task_pb2
+from vantage6.api.v1 import organization_pb2, result_pb2, task_pb2
 from vantage6.client import AsyncClient, ResultState, Task, TaskState
+from vantage6.client._payloads import content_of, upload
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.envelope import looks_sealed
 from vantage6.common.errors import (
@@ -25,6 +26,7 @@ from vantage6.common.errors import (
     NotSealed,
 )
 from vantage6.common.keys import KeyPair, PublicKey
+from vantage6.common.outgoing import OutgoingMade
 
 INPUT = {"method": "partial", "args": ["age"], "kwargs": {"marker": "MARKER-7261"}}
 
@@ -257,3 +259,33 @@ async def test_a_task_stored_under_another_key_is_not_trusted(client: AsyncClien
     fake.tasks = Renaming()
     with pytest.raises(DataLoss, match="another key"):
         await create(client)
+
+
+@pytest.mark.row("M40")
+async def test_many_inputs_that_fit_one_by_one_and_not_together(client: AsyncClient, fake: Fake) -> None:
+    """300 organizations, each with an input just below the size that travels in the message: 19 MiB in all."""
+    for id_ in range(100, 400):
+        key = fake.sites[NORTH].public.to_pem()
+        fake.organizations[id_] = organization_pb2.Organization(id=id_, name=f"site {id_}", public_key=key)
+    value = {"method": "partial", "kwargs": {"text": "x" * (INLINE_LIMIT - 1500)}}
+    await create(client, tuple(range(100, 400)), input=value)
+    [request] = fake.requests
+    assert request.ByteSize() < 100_000
+    ids = [each.input_payload_id for each in request.organizations]
+    assert len(set(ids)) == 300
+    assert all(looks_sealed(bytes(fake.payloads[id_])) and len(fake.payloads[id_]) <= INLINE_LIMIT for id_ in ids)
+    fake.requests.clear()
+    await create(client, tuple(range(100, 200)), input=INPUT)  # Few bytes stay in the message, however many sites.
+    assert all(each.input and not each.input_payload_id for each in fake.requests[0].organizations)
+
+
+async def test_a_file_that_changes_while_it_is_sent(client: AsyncClient, fake: Fake, tmp_path: Path) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(bytes(1_000_000))
+    content = content_of(path)
+    path.write_bytes(bytes(1_000_100))
+    with OutgoingMade(content.pieces(), content.size) as source, pytest.raises(DataLoss, match="longer"):
+        await upload(client._session, COLLABORATION, source)
+    path.write_bytes(bytes(999_999))
+    with OutgoingMade(content.pieces(), content.size) as source, pytest.raises(DataLoss, match="shorter"):
+        await upload(client._session, COLLABORATION, source)

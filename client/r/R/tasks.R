@@ -1,7 +1,7 @@
 #' Ask organizations to run an algorithm
 #'
-#' Through the user proxy the input is sealed for each organization. Without it, collaborations that are encrypted
-#' refuse the task.
+#' Through the user proxy the input is sealed for each organization. Without it, only collaborations that are not
+#' encrypted can be asked.
 #'
 #' @param client From [vtg_proxy()] or [vtg_client()].
 #' @param collaboration Id of the collaboration.
@@ -33,6 +33,10 @@ create_task <- function(client, collaboration, organizations, image, method, ...
     body$organizations <- I(as.integer(organizations))
     body$input <- input
   } else {
+    where <- call_api(client, "GET", paste0("/api/collaboration/", body$collaboration_id))
+    if (isTRUE(where$encrypted)) {
+      stop("collaboration ", where$name, " is encrypted: start `v6 proxy` and use vtg_proxy()", call. = FALSE)
+    }
     data <- gsub("\n", "", jsonlite::base64_enc(charToRaw(paste0("json.", to_json(input)))), fixed = TRUE)
     body$organizations <- lapply(as.integer(organizations), function(id) list(id = id, input = data))
   }

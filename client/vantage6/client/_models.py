@@ -211,6 +211,7 @@ class Task(Shown):
     retries: int = 0
     min_results: int | None = None
     priority: int = 0
+    fail_fast: bool = False
     key: str = field(default="", repr=False)
     """Envelopes are bound to it."""
 
@@ -235,6 +236,7 @@ class Task(Shown):
             retries=message.retries,
             min_results=message.min_results if message.HasField("min_results") else None,
             priority=message.priority,
+            fail_fast=message.fail_fast,
             key=message.key,
         )
 

@@ -18,11 +18,11 @@ from vantage6.api.v1 import payload_pb2
 from vantage6.common.channel import MAX_MESSAGE
 from vantage6.common.chunks import CHUNK, INLINE_LIMIT, Bytes, chunked
 from vantage6.common.errors import DataLoss, InvalidArgument, OutOfRange, SerializationError, Unavailable
-from vantage6.common.outgoing import Outgoing, OutgoingMade, overlapped, pieces_of
+from vantage6.common.outgoing import Outgoing, OutgoingMade, Requests, overlapped, pieces_of
 from vantage6.common.serialization import serialize
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from vantage6.client._session import Session
     from vantage6.common.incoming import Incoming
@@ -113,8 +113,9 @@ async def _upload(session: Session, payload: payload_pb2.Payload, source: Outgoi
         if payload.complete:
             return payload.id
         try:
-            requests = _requests(payload.id, source, int(payload.received))
-            return (await session.upload(session.payloads.WritePayload, requests)).id
+            with Requests() as requests:
+                stream = requests.watch(_requests(payload.id, source, int(payload.received)))
+                return (await session.upload(session.payloads.WritePayload, stream)).id
         except (Unavailable, OutOfRange):
             if attempt == ATTEMPTS:
                 raise
@@ -127,7 +128,7 @@ async def _requests(
     id: str,  # noqa: A002
     source: Outgoing,
     offset: int,
-) -> AsyncIterator[payload_pb2.WritePayloadRequest]:
+) -> AsyncGenerator[payload_pb2.WritePayloadRequest]:
     yield payload_pb2.WritePayloadRequest(id=id, offset=offset)
     async with aclosing(pieces_of(source, offset)) as pieces:
         async for piece in pieces:

@@ -66,6 +66,7 @@ class Tasks(Noun):
         retries: int | None = None,
         min_results: int | None = None,
         priority: int | None = None,
+        fail_fast: bool = False,
     ) -> Task:
         """Asks organizations to run an image; returns as soon as the task is stored.
 
@@ -82,7 +83,7 @@ class Tasks(Noun):
         request = task_pb2.CreateTaskRequest(
             collaboration_id=collaboration, description=description, image=image, databases=databases,
             key=TaskFacts(len(members), image, tuple(databases)).new_key(),
-            retries=retries, min_results=min_results, priority=priority,
+            retries=retries, min_results=min_results, priority=priority, fail_fast=fail_fast,
             # Names are not sealed, and a method may say more than the server should know.
             name=name or ("" if sealed else _method(input)),
         )  # fmt: skip
