@@ -30,7 +30,14 @@ FEATURES = {
 class Network(Protocol):
     """A MockNetwork, or a real one."""
 
-    def run(self, method: str, *args: object, databases: Sequence[str] | None = None, **kwargs: object) -> object: ...
+    def run(
+        self,
+        method: str,
+        *args: object,
+        organization: int | None = None,
+        databases: Sequence[str] | None = None,
+        **kwargs: object,
+    ) -> object: ...
 
 
 def far(ours: object, theirs: object) -> float:

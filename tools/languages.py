@@ -41,18 +41,14 @@ R_PACKAGES = ("jsonlite", "curl")
 R_SITE = R_HOME / "site-library"
 R_ENV = {
     "PATH": "/bin",
-    "R_HOME": str(R_HOME),
-    "R_LIBS_SITE": str(R_SITE),
-    # What the script that usually starts R would set.
-    "LD_LIBRARY_PATH": str(R_HOME / "lib"),
     "R_DEFAULT_PACKAGES": "methods,stats,utils",
     "LANG": "C.UTF-8",
     "TZ": "UTC",
 }
-# What R itself calls when it starts, by way of a shell.
-R_TOOLS = ("sh", "which", "uname", "rm")
+# What R itself calls when it starts; its front end is a shell script.
+R_TOOLS = ("sh", "bash", "which", "uname", "rm", "sed", "expr", "grep", "Rscript")
 # Drawing on a screen, and documentation.
-R_UNUSED = {"help", "html", "doc", "demo", "tests", "include", "tcltk", "cairo.so", "R_X11.so", "R_de.so", "po"}
+R_UNUSED = {"help", "html", "doc", "demo", "tests", "include", "tcltk", "cairo.so", "R_X11.so", "R_de.so", "po", "libtool"}
 
 
 def skeleton(root: Path) -> None:
@@ -105,7 +101,7 @@ def javascript_example(base: Image) -> Image | None:
     content = "".join(path.read_text() for path in sorted(JAVASCRIPT.glob("*.mjs"))) + lock + file_hash(CONTRACT.parent)
     app = own("app.js.average", content, fill)
     name = "vantage6/examples/average-js:dev"
-    return Image(name, (*base.layers, (app, "app")), base.entrypoint, ["average-js/average.mjs"], base.env)
+    return Image(name, (*base.layers, (app, "app")), base.entrypoint, ["/app/average-js/average.mjs"], base.env)
 
 
 def r_base() -> Image | None:
@@ -117,7 +113,7 @@ def r_base() -> Image | None:
         skeleton(root)
         ignore = shutil.ignore_patterns(*R_UNUSED)
         target = root / str(R_HOME).lstrip("/")
-        for name in ("bin/exec", "lib", "modules", "etc", "library"):
+        for name in ("bin", "lib", "modules", "etc", "library"):
             shutil.copytree(R_HOME / name, target / name, ignore=ignore)  # Its links are followed.
         for name in R_PACKAGES:
             shutil.copytree(R_SITE / name, target / R_SITE.name / name, ignore=ignore)
@@ -132,8 +128,7 @@ def r_base() -> Image | None:
             shutil.copytree("/" / locale, root / locale)
 
     versions = said_by("dpkg-query", "--show", "r-base-core", *(f"r-cran-{name}" for name in R_PACKAGES))
-    start = [str(program), "--no-echo", "--no-restore", "--vanilla"]
-    return Image(R_IMAGE, ((own("r", versions, fill), "."),), start, [], R_ENV)
+    return Image(R_IMAGE, ((own("r", versions, fill), "."),), ["Rscript", "--vanilla"], [], R_ENV)
 
 
 def r_example(base: Image) -> Image:
@@ -142,7 +137,7 @@ def r_example(base: Image) -> Image:
 
     app = own("app.r.average", file_hash(R), fill)
     layers = (*base.layers, (app, "app"))
-    return Image("vantage6/examples/average-r:dev", layers, base.entrypoint, ["--file=/app/average-r/average.R"], R_ENV)
+    return Image("vantage6/examples/average-r:dev", layers, base.entrypoint, ["/app/average-r/average.R"], R_ENV)
 
 
 def language_images() -> Iterator[tuple[Image, Image | None]]:

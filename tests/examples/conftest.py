@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from tests.flows.network import PASSWORD, Network, running
-from vantage6.algorithm.mock import MockNetwork
-from vantage6.cli.testing import NetworkFile, RealNetwork
 
 ROOT = Path(__file__).parents[2]
 ALGORITHMS = ROOT / "examples" / "algorithms"
@@ -55,24 +52,8 @@ def real_network(hospitals: list[Frames], tmp_path_factory: pytest.TempPathFacto
         file = folder / "network.json"
         file.write_text(json.dumps({
             "server": network.url, "ca_file": str(network.ca_file), "username": "researcher",
-            "password_file": "password", "key": str(network.sites[0].key), "known_organizations": "known-by-client.json",
-            "collaboration": network.collaboration_id,
+            "password_file": "password", "key": str(network.sites[0].key),
+            "known_organizations": "known-by-client.json", "collaboration": network.collaboration_id,
             "images": {name: f"vantage6/examples/{name.replace('_', '-')}:dev" for name in packages},
         }))  # fmt: skip
         yield network, file
-
-
-NETWORKS = ["mock", pytest.param("real", marks=[pytest.mark.envoy, pytest.mark.xdist_group("examples-network")])]
-
-
-@pytest.fixture(params=NETWORKS)
-def make_network(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """As the plugin's, for both kinds of networks one after the other."""
-    if request.param == "mock":
-        return MockNetwork
-    network, file = request.getfixturevalue("real_network")
-
-    def make(package: str, sites: list[Frames]) -> RealNetwork:
-        return NetworkFile(file).network(network.client, package)
-
-    return make

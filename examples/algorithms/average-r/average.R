@@ -1,6 +1,7 @@
 # Federated average: every site tells a sum and a count, the central part divides.
 
-source("/app/average-r/container.R")
+here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)))
+source(file.path(here, "container.R"))
 
 # Of fewer records a site tells nothing: their sum would say too much about each.
 MINIMUM <- 5

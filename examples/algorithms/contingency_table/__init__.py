@@ -7,7 +7,7 @@ the pooled cell is unknown too, and is given as "at least".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from vantage6.algorithm import InputError, algorithm_client, data
 from vantage6.algorithm.privacy import suppress_table
@@ -43,7 +43,7 @@ def partial_crosstab(frame: pd.DataFrame, row: str, column: str, rows: list[str]
     return suppress_table(counts, MINIMUM)
 
 
-def _texts(values: pd.Series[object]) -> list[str]:
+def _texts(values: pd.Series[Any]) -> list[str]:
     """1.0 is 1: a column of whole numbers with gaps is read as one of floats."""
     return [str(int(each)) if isinstance(each, float) and each.is_integer() else str(each) for each in values.tolist()]
 

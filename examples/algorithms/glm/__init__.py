@@ -163,11 +163,11 @@ def _inverse(cross: Vector) -> Vector:
     scaled = cross * np.outer(scale, scale)
     if np.linalg.cond(scaled) > 1 / (10 * len(scale) * np.finfo(float).eps):
         raise AlgorithmError("the features depend on one another: leave one out")
-    return cast("Vector", np.linalg.inv(scaled) * np.outer(scale, scale))
+    return np.linalg.inv(scaled) * np.outer(scale, scale)
 
 
 def _solve(here: _Sum) -> Vector:
-    return cast("Vector", _inverse(here.cross) @ here.response)
+    return _inverse(here.cross) @ here.response
 
 
 def _descend(sites: _Sites, beta: Vector, here: _Sum, step: Vector) -> tuple[Vector, _Sum]:

@@ -52,7 +52,7 @@ class Design:
         for feature in self.features:
             if feature in self.categories:
                 text = known[feature].astype(str)
-                columns += [(text == level).to_numpy(float) for level in self.categories[feature][1:]]
+                columns += [(text == level).to_numpy().astype(float) for level in self.categories[feature][1:]]
             else:
                 columns.append(known[feature].to_numpy(float))
         if len(columns) != len(self.names):

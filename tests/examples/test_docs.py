@@ -1,0 +1,165 @@
+"""Every code block of the pages for researchers and authors is run, and says what the page says that it says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.flows.network import PASSWORD, Network, make_site
+
+from .conftest import ROOT
+
+DOCS = ROOT / "docs"
+REAL = (pytest.mark.envoy, pytest.mark.xdist_group("examples-network"))
+BLOCK = re.compile(r"^(?:<!-- file: (\S+) -->\n)?```(\w+)( engine)?\n(.*?)^```$(?:\n```text\n(.*?)^```$)?", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Block:
+    file: str
+    language: str
+    engine: bool
+    code: str
+    said: str
+
+
+def blocks(page: str) -> list[Block]:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = [
+        Block(file or "", kind, bool(engine), code, said) for file, kind, engine, code, said in BLOCK.findall(text)
+    ]
+    assert text.count("```") == 2 * (len(found) + sum(bool(block.said) for block in found))
+    return found
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with the project's own programs first."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    for name in [name for name in os.environ if name.startswith("VANTAGE6_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def settled(here: Path, real_network: tuple[Network, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Puts this network's address into a page's code; the files that it names are there."""
+    network = real_network[0]
+    shutil.copy(network.ca_file, here / "ca.pem")
+    shutil.copy(network.sites[0].key, here / "private_key.pem")
+    monkeypatch.setenv("PASSWORD", PASSWORD)
+    monkeypatch.setenv("VANTAGE6_PASSWORD", PASSWORD)
+    monkeypatch.setattr("getpass.getpass", lambda _: PASSWORD)
+    return lambda code: code.replace("https://server.example", network.url)
+
+
+def shell(script: str) -> str:
+    done = subprocess.run(["bash", "-euo", "pipefail"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program} here")
+
+
+@pytest.mark.row("M26")
+@pytest.mark.envoy
+@pytest.mark.xdist_group("examples-network")
+def test_the_first_analysis_in_python(settled: Callable[[str], str]) -> None:
+    need("jq")
+    names: dict[str, object] = {}
+    for block in blocks("first-analysis-python.md"):
+        if block.language == "sh":
+            assert shell(settled(block.code)) == block.said
+            continue
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(compile(settled(block.code), "first-analysis-python.md", "exec"), names)
+        assert output.getvalue() == block.said
+    names["client"].close()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def plain(real_network: tuple[Network, Path]) -> Iterator[None]:
+    """A collaboration without encryption, with one node."""
+    network = real_network[0]
+    one = network.sites[0].organization_id
+    made = network.root.collaboration.create("plain", [one], encrypted=False)
+    folder = network.folder / "p"
+    folder.mkdir()
+    data = {"diabetes": network.folder / "diabetes-1.csv"}
+    site = make_site(replace(network, folder=folder, collaboration_id=made.id), one, data, {"encrypted": False})
+    try:
+        site.node.wait_for("online")
+        yield
+    finally:
+        site.node.stop()
+        network.root.collaboration.delete(made.id)
+
+
+@pytest.mark.row("D03")
+@pytest.mark.row("D05")
+@pytest.mark.envoy
+@pytest.mark.xdist_group("examples-network")
+@pytest.mark.usefixtures("plain")
+def test_the_first_analysis_by_rest(settled: Callable[[str], str]) -> None:
+    need("curl", "jq", "base64")
+    found = blocks("first-analysis-rest.md")
+    script = "".join(f"{settled(block.code)}printf '\\n@@@\\n'\n" for block in found)
+    said = shell(script).split("\n@@@\n")
+    assert [each.strip() for each in said[:-1]] == [block.said.strip() for block in found]
+
+
+@pytest.mark.row("M20")
+def test_an_algorithm_is_written_and_tested(here: Path) -> None:
+    found = blocks("algorithms.md")
+    lay_out(found, here)
+    scripts = [block.code for block in found if block.language == "sh" and not block.engine]
+    assert scripts == ["pytest -q\n"]
+    assert "5 passed" in shell("pytest -q -c /dev/null --rootdir . -p no:cacheprovider\n")
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("docker_engine")
+def test_an_algorithm_is_shipped(here: Path) -> None:
+    need("docker")
+    subprocess.run([sys.executable, str(ROOT / "tools" / "images.py"), "--docker"], check=True, capture_output=True)
+    found = blocks("algorithms.md")
+    lay_out(found, here)
+    [build] = [block.code for block in found if block.engine]
+    name = build.split("--tag ")[1].split()[0]
+    try:
+        shell(build)
+        inside = "import mean_age; print(mean_age.mean.__doc__)"
+        assert "asks all of them" in shell(f"docker run --rm --entrypoint python3 {name} -c '{inside}'\n")
+    finally:
+        shell(f"docker image rm --force {name}\n")
+
+
+def lay_out(found: list[Block], folder: Path) -> None:
+    for block in found:
+        if block.file:
+            (folder / block.file).parent.mkdir(exist_ok=True)
+            (folder / block.file).write_text(block.code)
+
+
+@pytest.mark.parametrize("page", ["first-analysis-python.md", "first-analysis-rest.md", "algorithms.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", (DOCS / page).read_text(encoding="utf-8")):
+        assert (DOCS / target).exists(), target
