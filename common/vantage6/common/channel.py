@@ -44,6 +44,9 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.enable_retries", 1),
+    # Payloads: fewer, larger frames, and room for some pieces that arrive while one is being opened.
+    ("grpc.http2.max_frame_size", 1024 * 1024),
+    ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
     ("grpc.service_config", _RETRIES),
     ("grpc.max_reconnect_backoff_ms", 30_000),
 )

@@ -14,11 +14,12 @@ from click.exceptions import Exit as Leave
 
 from vantage6.common import terminal
 from vantage6.common.background import AddressTaken, AlreadyRunning
-from vantage6.common.contexts import Context, Kind, Scope, find
+from vantage6.common.contexts import Context, Kind, Scope, configurations, find
 from vantage6.common.errors import PermissionDenied, Unauthenticated, Unavailable, Vantage6Error
 from vantage6.common.settings import APPLICATION, ENVIRONMENTS, ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., None])
+_FACTS = "vantage6.facts"
 
 
 class Code(IntEnum):
@@ -37,6 +38,7 @@ class Code(IntEnum):
     TIMEOUT = 10
     PORT = 11
     EXISTS = 12
+    SCHEMA = 13
     INTERRUPTED = 130
 
 
@@ -54,6 +56,7 @@ MEANINGS = {
     Code.TIMEOUT: "it was started and is not online (or has not stopped) in time",
     Code.PORT: "the port is taken by another program",
     Code.EXISTS: "something is there already and was left alone",
+    Code.SCHEMA: "the database has the schema of another version",
     Code.INTERRUPTED: "Ctrl-C",
 }
 
@@ -82,16 +85,19 @@ class Commands(click.RichGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
         except (Stop, Vantage6Error, OSError, subprocess.SubprocessError) as error:
             if ctx.params.get("debug"):
                 raise
             text, code = _told(error)
             terminal.complain(text)
+            _write_facts(ctx, ok=False, code=int(code), message=text)
             raise Leave(code) from error
         except (KeyboardInterrupt, click.Abort) as error:
             terminal.warn("interrupted; nothing more was done")
             raise Leave(Code.INTERRUPTED) from error
+        _write_facts(ctx, ok=True)
+        return result
 
 
 def _told(error: Exception) -> tuple[str, Code]:
@@ -107,8 +113,58 @@ def _told(error: Exception) -> tuple[str, Code]:
 
 
 debug_option = click.option("--debug", is_flag=True, help="Show the trace of a failure, for a report of it.")
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
-name_option = click.option("-n", "--name", help="Name of the configuration; may be left out when there is only one.")
+
+
+def _hear_json(ctx: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    ctx.meta[_FACTS] = ctx.meta.get(_FACTS, {}) if value else None
+    return value
+
+
+# For commands that write a document of their own; if they fail before, what went wrong is the document.
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_hear_json, help="For programs instead of people."
+)
+# For commands whose document is what they `tell`.
+facts_option = click.option(
+    "--json", is_flag=True, callback=_hear_json, expose_value=False, help="For programs instead of people."
+)
+
+
+def tell(**facts: object) -> None:
+    """What a program wants to know of a command that worked."""
+    told = _heard(click.get_current_context(silent=True))
+    if told is not None:
+        told.update(facts)
+
+
+def show(text: str, *, nl: bool = True) -> None:
+    """For people, on standard output; nothing where a program reads that."""
+    if _heard(click.get_current_context(silent=True)) is None:
+        click.echo(text, nl=nl)
+
+
+def _heard(ctx: click.Context | None) -> dict[str, object] | None:
+    facts: dict[str, object] | None = ctx.meta.get(_FACTS) if ctx is not None else None
+    return facts
+
+
+def _write_facts(ctx: click.Context, **facts: object) -> None:
+    told = _heard(ctx)
+    if told is not None and not ctx.meta.get(terminal.WRITTEN):
+        terminal.write_json({**facts, **told})
+
+
+def _names(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """For the shell: the configurations there are."""
+    kind = Kind.SERVER if "server" in ctx.command_path else Kind.NODE
+    scopes = [Scope(chosen)] if (chosen := ctx.params.get("scope")) else list(Scope)
+    found = {path.stem for scope in scopes for path in configurations(kind, scope)}
+    return sorted(name for name in found if name.startswith(begun))
+
+
+name_option = click.option(
+    "-n", "--name", shell_complete=_names, help="Name of the configuration; may be left out when there is only one."
+)
 environment_option = click.option(
     "-e", "--environment", type=click.Choice([APPLICATION, *ENVIRONMENTS]), help="Which part of the configuration."
 )

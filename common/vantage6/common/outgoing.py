@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from vantage6.common.chunks import CHUNK
@@ -131,6 +131,26 @@ async def pieces_of(source: Outgoing, offset: int, aside: Aside = asyncio.to_thr
             yield piece
     finally:
         ahead.cancel()
+
+
+class Requests(AbstractContextManager["Requests"]):
+    """Streams requests. gRPC answers an error of theirs by cancelling the caller: as a context, this raises the error."""
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+
+    async def watch(self, requests: AsyncGenerator[T]) -> AsyncGenerator[T]:
+        try:
+            async with aclosing(requests):
+                async for request in requests:
+                    yield request
+        except Exception as error:
+            self._error = error
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._error is not None and isinstance(error, asyncio.CancelledError):
+            raise self._error from None
 
 
 async def overlapped(pieces: AsyncIterator[T], use: Callable[[T], object], aside: Aside = asyncio.to_thread) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+WRITTEN = "vantage6.json_written"
 _HARMFUL = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
@@ -56,6 +57,8 @@ def _style(cell: object) -> str:
 
 def write_json(value: Any) -> None:
     """For programs: one document, always the whole of it."""
+    if (ctx := click.get_current_context(silent=True)) is not None:
+        ctx.meta[WRITTEN] = True
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 

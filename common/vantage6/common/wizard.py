@@ -6,16 +6,23 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import click
-import questionary
 
 from vantage6.common import terminal
-from vantage6.common.commands import Code, Stop
+from vantage6.common.commands import Code, Stop, show, tell
 from vantage6.common.settings import APPLICATION, ConfigError, read
 
 Check = Callable[[str], str]
 """Returns the answer as it is to be used, or raises an error whose text says what is wrong."""
+
+
+def _questions() -> ModuleType:
+    """Imported when somebody is asked: it takes a third of a second, which every command would wait for."""
+    import questionary  # noqa: PLC0415
+
+    return questionary
 
 
 def attended() -> bool:
@@ -43,8 +50,8 @@ def answer(
         return True
 
     if secret:
-        return check(_said(questionary.password(question, validate=good).ask()))
-    return check(_said(questionary.text(question, default=default or "", validate=good).ask()))
+        return check(_said(_questions().password(question, validate=good).ask()))
+    return check(_said(_questions().text(question, default=default or "", validate=good).ask()))
 
 
 def choice(given: str | None, option: str, question: str, among: Sequence[str], default: str) -> str:
@@ -53,12 +60,12 @@ def choice(given: str | None, option: str, question: str, among: Sequence[str], 
         return given
     if not attended():
         return default
-    return _said(questionary.select(question, choices=list(among), default=default).ask())
+    return _said(_questions().select(question, choices=list(among), default=default).ask())
 
 
 def more(question: str) -> bool:
     """Whether another one follows; nobody is asked where nobody is."""
-    return attended() and bool(_said(questionary.confirm(question, default=False).ask()))
+    return attended() and bool(_said(_questions().confirm(question, default=False).ask()))
 
 
 def _said(reply: object) -> str:
@@ -77,13 +84,14 @@ def _checked(text: str, check: Check, option: str) -> str:
 def write_configuration(path: Path, environment: str, section: str, *, yes: bool) -> None:
     """Shows what will be written, asks, and writes it; an environment that is there is never overwritten."""
     text = _with_section(path, environment, section)
-    click.echo(f"# {path}\n{section}")
+    show(f"# {path}\n{section}")
     if not yes:
         if not attended():
             raise Stop("say --yes: nobody can be asked whether this may be written", Code.USAGE)
-        if not _said(questionary.confirm(f"Write this to {path}?", default=True).ask()):
+        if not _said(_questions().confirm(f"Write this to {path}?", default=True).ask()):
             raise Stop("nothing was written", Code.FAILED)
     write_new(path, text, replace=path.exists())
+    tell(configuration_file=str(path), environment=environment)
 
 
 def refuse_existing(path: Path, environment: str) -> None:
