@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
 from vantage6.node.runtimes.base import Exit, Handle, ImageMissing, Progress, RunSpec
 
@@ -31,6 +31,7 @@ class FakeRuntime:
         self.started: list[RunSpec] = []
         self.stopped: list[Handle] = []
         self.pulls = 0
+        self.dropped: list[str] = []
         self.printed: dict[str, asyncio.Queue[bytes]] = {}
         self._runs: dict[str, asyncio.Task[Exit]] = {}
 
@@ -75,6 +76,9 @@ class FakeRuntime:
         if task:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def drop_shared(self, names: Collection[str]) -> None:
+        self.dropped += names
 
     async def close(self) -> None:
         """Runs go on."""

@@ -19,13 +19,14 @@ from tests.node.site import SiteUnderTest
 from tests.node.test_hostile import garbled
 from vantage6.api.v1.delivery_pb2 import Assignment, Cancel
 from vantage6.node import states
+from vantage6.node.runtimes.docker_volumes import volumes_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 AT_ONCE = 10
 RUN_IDS = range(1, 9)
-NOTHING = {"containers": 0, "volumes": 0}
+AT_WORK = 3
 HOSTILE = r"""
 import json, os, signal, socket, sys, time
 mode = json.loads(open(os.environ["INPUT_FILE"]).read().partition(".")[2])["method"]
@@ -116,7 +117,7 @@ class Soak:
             "isolation": "network", "runtime_options": {"pull": "never", "relay_image": "vantage6/python:dev"},
             "databases": {"default": {"uri": "key.csv"}},
             "policy": {"allowed_images": [".*"], "disclosure": [{"rule": "maximum_rows"}], "max_output_bytes": 10**6},
-            "limits": {"runs": 3, "seconds": 3, "memory_bytes": 64 << 20, "pids": 24, "output_bytes": 1 << 20,
+            "limits": {"runs": AT_WORK, "seconds": 3, "memory_bytes": 64 << 20, "pids": 24, "output_bytes": 1 << 20,
                        "temporary_bytes": 2 << 20, "tmp_bytes": 1 << 20},
         }  # fmt: skip
         (self.site.folder / "key.csv").write_text("a\n1\n")
@@ -187,7 +188,8 @@ class Soak:
     async def _listen(self) -> None:
         while True:
             report = await self.site.server.reports.get()
-            if report.state in states.FINAL and self._open.pop(report.result_id, None):
+            if report.state in states.FINAL and report.result_id in self._open:
+                del self._open[report.result_id]
                 self.finished[report.reason or "COMPLETED"] += 1
                 self._room.release()
                 if not self._open:
@@ -204,17 +206,15 @@ class Soak:
             return made
         # The last report is sent before the last container is removed.
         until = time.monotonic() + 60
-        while (here := await asyncio.to_thread(self.in_engine)) != NOTHING and time.monotonic() < until:
+        while (here := await asyncio.to_thread(self.in_engine))["containers"] and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         return Sample(time.monotonic() - self._began, *_figures(pid), self.finished.total(), **here)
 
     def in_engine(self) -> dict[str, Any]:
         """How much of this node there is."""
-        mine = {"filters": {"label": f"vantage6-node={self.name}"}}
-        return {
-            "containers": len(self.engine.containers.list(all=True, ignore_removed=True, **mine)),
-            "volumes": len(self.engine.volumes.list(**mine)),
-        }
+        label = f"vantage6-node={self.name}"
+        containers = self.engine.containers.list(all=True, ignore_removed=True, filters={"label": label})
+        return {"containers": len(containers), "volumes": len(volumes_of(self.engine, self.name))}
 
 
 def _figures(pid: int) -> tuple[int, int, int]:

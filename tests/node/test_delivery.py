@@ -11,7 +11,7 @@ from tests.node.fake_runtime import FakeRuntime, forever
 from tests.node.fake_server import PATIENCE
 from tests.node.site import SiteUnderTest
 from vantage6.api.v1.delivery_pb2 import Cancel, Drain, Superseded, TokenRenewal
-from vantage6.common.errors import Unauthenticated
+from vantage6.common.errors import ContractVersionUnknown, Unauthenticated
 from vantage6.node import states
 from vantage6.node.link import SupersededByOther
 from vantage6.node.runtimes.base import Exit, Progress, RunSpec
@@ -270,3 +270,16 @@ async def test_token_renewal_and_drain(site: SiteUnderTest) -> None:
     connection.send(drain=Drain(message="restart"))
     await site.server.connection()
     assert site.server.tokens == ["node-token", "renewed"]
+
+
+@pytest.mark.parametrize(("version", "goes_on"), [("1.1", True), ("1.2", False), ("2.0", False), ("", False)])
+async def test_a_server_of_another_version(site: SiteUnderTest, version: str, goes_on: bool) -> None:
+    site.server.welcome.contract_version = version
+    work = site.start()
+    connection = await site.server.connection()
+    if goes_on:
+        connection.send(assignment=site.assignment())
+        await site.server.report(states.COMPLETED)
+        return
+    with pytest.raises(ContractVersionUnknown, match="one minor number apart"):
+        await asyncio.wait_for(work, PATIENCE)

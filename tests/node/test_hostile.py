@@ -116,4 +116,5 @@ async def test_temporary_volumes_go_by_age(site: SiteUnderTest) -> None:
     await site.server.report(states.COMPLETED)
     await site.stop()
     assert site.node
-    assert site.node.site.workspace.temporary_folders() == ["3"]
+    assert [name.partition("-")[0] for name in site.node.site.workspace.temporary_folders()] == ["3"]
+    assert "77" in site.runtime.dropped

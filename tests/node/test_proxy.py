@@ -25,6 +25,7 @@ from vantage6.api.v1.algorithm_pb2 import (
     WriteOutputRequest,
 )
 from vantage6.api.v1.event_pb2 import Event
+from vantage6.api.v1.organization_pb2 import Organization
 from vantage6.api.v1.result_pb2 import Result
 from vantage6.api.v1.task_pb2 import Task
 from vantage6.common.envelope import Binding, Purpose, looks_sealed, open_sealed, seal
@@ -114,6 +115,24 @@ async def test_large_and_different_inputs(site: SiteUnderTest, container: Contai
     binding = Binding(7, sent.key, NODE, NODE, Purpose.INPUT)
     assert open_sealed(payload, to=site.keys[NODE], by=site.keys[NODE].public, binding=binding) == big
     assert sent.organizations[1].input
+
+
+@pytest.mark.row("M46")
+async def test_many_inputs_that_fit_one_by_one_and_not_together(site: SiteUnderTest, container: Container) -> None:
+    """300 organizations, nearly 64 KiB each: one call of the container, one task at the server, one upload for each."""
+    key = site.keys[OTHER].public.to_pem()
+    for id_ in range(100, 400):
+        site.server.organizations[id_] = Organization(id=id_, name=f"site {id_}", public_key=key)
+    data = b"bytes." + bytes(63_000)
+    request = CreateSubtaskRequest(input=data, organization_ids=list(range(100, 400)))
+    subtask = await container.stub.CreateSubtask(request, metadata=container.metadata)
+    (sent,) = site.server.task_requests
+    assert sent.ByteSize() < 100_000
+    assert len({each.input_payload_id for each in sent.organizations}) == 300
+    last = sent.organizations[-1]
+    binding = Binding(7, subtask.key, NODE, last.id, Purpose.INPUT)
+    sealed = bytes(site.server.payloads[last.input_payload_id][1])
+    assert open_sealed(sealed, to=site.keys[OTHER], by=site.keys[NODE].public, binding=binding) == data
 
 
 async def test_same_key_makes_one_subtask(site: SiteUnderTest, container: Container) -> None:

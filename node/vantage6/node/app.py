@@ -15,6 +15,7 @@ import structlog
 from vantage6.api.v1.delivery_pb2 import Welcome
 from vantage6.common.background import Seat, tell_starter
 from vantage6.common.channel import open_channel
+from vantage6.common.contract import VERSION as CONTRACT_VERSION
 from vantage6.common.monitoring import Watched, monitored
 from vantage6.common.trust import KnownOrganizations
 from vantage6.node import metrics
@@ -25,7 +26,7 @@ from vantage6.node.disclosure import Disclosure
 from vantage6.node.gate import Gate
 from vantage6.node.identity import settle_keys
 from vantage6.node.journal import Journal
-from vantage6.node.link import CONTRACT_VERSION, Link
+from vantage6.node.link import Link
 from vantage6.node.outbox import Outbox
 from vantage6.node.payloads import Payloads
 from vantage6.node.policy import Policy

@@ -114,6 +114,8 @@ class LimitsSection(_Section):
     """Wall clock time of one run."""
     output_bytes: int = Field(default=1024**3, ge=1024)
     """Size of one run's output."""
+    input_bytes: int = Field(default=1024**3, ge=1024)
+    """Size of one run's input, and of each output that it gets from its subtasks."""
     open_files: int = Field(default=1024, ge=64)
     """Open files of each process of a run."""
     tmp_bytes: int = Field(default=256 * 1024**2, ge=1024**2)

@@ -17,6 +17,7 @@ from vantage6.common.keys import KeyPair
 from vantage6.common.settings import ConfigError, Document, validate
 from vantage6.node.config import NodeConfig
 from vantage6.node.doctor_line import check_line
+from vantage6.node.doctor_registry import check_registries
 from vantage6.node.doctor_runtime import check_runtime
 from vantage6.node.workspace import Workspace
 
@@ -58,6 +59,7 @@ async def examine(
     add(check_databases(config))
     add(check_policy(config))
     add(await _guarded("engine", lambda: check_runtime(config, deep=deep)))
+    add(await asyncio.to_thread(check_registries, config))
     add(await _guarded("server", lambda: check_line(config)))
     return Report(findings)
 

@@ -29,6 +29,8 @@ from vantage6.api.v1.delivery_pb2 import (
     Window,
 )
 from vantage6.api.v1.delivery_pb2_grpc import DeliveryServiceStub
+from vantage6.common.contract import VERSION as CONTRACT_VERSION
+from vantage6.common.contract import check_version
 from vantage6.common.errors import (
     ContractVersionUnknown,
     EncryptionRequired,
@@ -47,7 +49,6 @@ from vantage6.node.session import Session
 
 log = structlog.get_logger(__name__)
 
-CONTRACT_VERSION = "1.0"
 DEFAULT_HEARTBEAT = 5.0
 MISSED = 3
 """Heartbeats that may stay out before the peer counts as dead."""
@@ -158,6 +159,7 @@ class Link:
         try:
             await call.write(NodeMessage(hello=await self._hello(handler)))
             welcome = await self._read_welcome(call)
+            check_version(welcome.contract_version, who="server")
             await handler.welcomed(welcome)
             self._ever_welcome = True
             self.online.set()

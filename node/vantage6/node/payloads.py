@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
@@ -23,7 +23,7 @@ from vantage6.api.v1.payload_pb2 import (
 from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
 from vantage6.common.errors import DataLoss, FailedPrecondition, OutOfRange, from_rpc_error
 from vantage6.common.incoming import Incoming
-from vantage6.common.outgoing import Outgoing, overlapped, pieces_of
+from vantage6.common.outgoing import Outgoing, Requests, overlapped, pieces_of
 from vantage6.node import metrics
 from vantage6.node.retry import PASSING, Backoff, pause, reached
 from vantage6.node.session import Session
@@ -119,7 +119,7 @@ class Payloads:
         return payload.id
 
     async def _append(self, payload: Payload, source: Outgoing, token: str) -> Payload:
-        async def requests() -> AsyncIterator[WritePayloadRequest]:
+        async def requests() -> AsyncGenerator[WritePayloadRequest]:
             yield WritePayloadRequest(id=payload.id, offset=payload.received)
             async with aclosing(pieces_of(source, int(payload.received), _aside)) as pieces:
                 async for piece in pieces:
@@ -128,7 +128,8 @@ class Payloads:
             yield WritePayloadRequest(sha256=await _aside(source.digest))
 
         try:
-            return await self._stub.WritePayload(requests(), metadata=bearer(token))
+            with Requests() as watched:
+                return await self._stub.WritePayload(watched.watch(requests()), metadata=bearer(token))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 import structlog
 
@@ -168,6 +169,7 @@ class Runs:
             log.info("run_reaped", handle=handle)
             await self._site.runtime.remove(handle)
         await asyncio.to_thread(self._remove_files)
+        await self._remove_old()
 
     async def _recover(self) -> dict[str, Handle]:
         backoff = Backoff()
@@ -196,7 +198,6 @@ class Runs:
             worker = self._workers.get(result_id)
             if worker is None or worker.epoch != epoch:
                 workspace.remove(workspace.locate(result_id, epoch, 0))
-        self._remove_old()
         fetching = {workspace.incoming(id_, worker.epoch) for id_, worker in self._workers.items()}
         for path in set(workspace.incoming_folder.iterdir()) - fetching:
             path.unlink(missing_ok=True)
@@ -224,15 +225,18 @@ class Runs:
         if self._workers.get(result_id) is worker:
             del self._workers[result_id]
         if not self.closing and self._site.config.limits.temporary_days is not None:
-            self._keep(asyncio.create_task(asyncio.to_thread(self._remove_old), name="remove-old"))
+            self._keep(asyncio.create_task(self._remove_old(), name="remove-old"))
 
-    def _remove_old(self) -> None:
-        """Temporary folders that the site keeps for some days only; asked at each end of a run, and at the start."""
+    async def _remove_old(self) -> None:
+        """Temporary volumes that the site keeps for some days only; asked at each end of a run, and at the start."""
         days = self._site.config.limits.temporary_days
         if days is not None:
-            used = {str(worker.run_id) for worker in list(self._workers.values())}
-            for run_id in self._site.workspace.remove_old(days, used):
-                log.info("temporary_volume_removed", run_id=run_id)
+            used = {worker.shared for worker in self._workers.values()}
+            old = await asyncio.to_thread(self._site.workspace.remove_old, days, used)
+            for name in old:
+                log.info("temporary_volume_removed", name=name)
+            with suppress(Vantage6Error):  # Without its folder a volume is a name, and `vnode clean` finds it too.
+                await self._site.runtime.drop_shared(old)
 
     async def _drop(self, key: Key) -> None:
         await self._site.journal.drop(key)

@@ -41,7 +41,7 @@ from vantage6.node.proxy.app import RunProxy
 from vantage6.node.proxy.run import ProxiedRun
 from vantage6.node.runtimes.base import Exit, Handle, Limits, RunSpec, Runtime
 from vantage6.node.sealing import Sealer
-from vantage6.node.workspace import RunFiles, Workspace
+from vantage6.node.workspace import RunFiles, Workspace, shared_name
 
 log = structlog.get_logger(__name__)
 
@@ -98,8 +98,8 @@ class Worker:
         return self._run.epoch
 
     @property
-    def run_id(self) -> int:
-        return self._run.run_id
+    def shared(self) -> str:
+        return shared_name(self._run)
 
     def begin(self, handle: Handle | None = None) -> asyncio.Task[None]:
         """Starts working; with a handle it takes up a run that an earlier life of the node has started."""
@@ -160,9 +160,9 @@ class Worker:
         digest = await self._pull()
         await site.gate.found(run, digest)
         async with self._slots.of(run):
-            self._files = site.workspace.locate(run.result_id, run.epoch, run.run_id, databases)
+            self._files = site.workspace.locate(run.result_id, run.epoch, self.shared, databases)
             await asyncio.to_thread(
-                site.workspace.prepare, run.result_id, run.epoch, data, self._entry.token, databases, run_id=run.run_id
+                site.workspace.prepare, run.result_id, run.epoch, data, self._entry.token, databases, run_id=self.shared
             )
             await self._open_proxy(self._files, digest)
             # On the disk before the start: after a crash in between, the run is asked for by its key, not begun again.
@@ -200,7 +200,7 @@ class Worker:
         assert self._handle  # noqa: S101  # by begin()
         run = self._run
         databases = self._site.databases.select(run.databases)
-        self._files = self._site.workspace.locate(run.result_id, run.epoch, run.run_id, databases)
+        self._files = self._site.workspace.locate(run.result_id, run.epoch, self.shared, databases)
         await self._open_proxy(self._files, self._entry.digest or "")
         self._taken_up = True
         self._log.info("run_taken_up")
@@ -255,7 +255,7 @@ class Worker:
         """The opened input in a file beside where the run will have it."""
         path = self._site.workspace.incoming(self._run.result_id, self._run.epoch)
         with path.open("wb") as file:
-            into = self._sealer.incoming_input(self._run, file, self._site.config.limits.output_bytes)
+            into = self._sealer.incoming_input(self._run, file, self._site.config.limits.input_bytes)
             await self._site.payloads.fetch(self._run.input, into)
         return path
 
@@ -294,6 +294,7 @@ class Worker:
             site.channel,
             site.payloads,
             site.link,
+            site.config.limits.input_bytes,
             site.config.limits.output_bytes,
             self._said,
             files.output_path,

@@ -7,6 +7,8 @@ user (65534) is nobody here and what keeps others out is the folder.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -23,6 +25,8 @@ from vantage6.node.runtimes.base import Mount
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from vantage6.api.v1.delivery_pb2 import Assignment
+
 INPUT = "/mnt/data/input"
 OUTPUT = "/mnt/data/output"
 TOKEN = "/mnt/data/token"  # noqa: S105 - where the token is, not the token
@@ -36,6 +40,17 @@ SOCKET_PATH_LIMIT = 107  # Of the kernel, for the address of a Unix socket.
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
+
+
+def shared_name(run: Assignment) -> str:
+    """Which runs share a temporary folder: those of one `run_id`, and nobody else.
+
+    That a run has this `run_id` is the server's word. So it is bound to what all runs of one user's task have in
+    common: collaboration, user and image (which the initiator vouches for). A server that lies can bring together runs
+    of one image only, which could have told each other in other ways.
+    """
+    facts = json.dumps([run.collaboration_id, run.user_id, run.image])
+    return f"{run.run_id}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
 
 
 class OutputUnsafe(FailedPrecondition):
@@ -286,7 +301,7 @@ def _own_mounts(run_dir: Path, temporary: Path) -> tuple[Mount, ...]:
         Mount(run_dir / "token", TOKEN),
         Mount(run_dir / "output", OUTPUT, read_only=False),
         Mount(run_dir / "socket", SOCKET_FOLDER),  # The folder: the proxy may be restarted with a new socket.
-        Mount(temporary, TEMPORARY, read_only=False),
+        Mount(temporary, TEMPORARY, read_only=False, shared=temporary.name),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TextIO
 import rich_click as click
 
 from vantage6.common import terminal
-from vantage6.common.commands import Code, Stop
+from vantage6.common.commands import Code, Stop, facts_option, show, tell
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.keyring import rotate
@@ -22,6 +22,7 @@ from vantage6.node.config import load_context
 @click.command("create-private-key")
 @click.argument("path", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @of_which
+@facts_option
 def create_private_key(which: Which, path: Path | None) -> None:
     """Make the key pair of an organization, at PATH or where the node's configuration has it.
 
@@ -45,14 +46,16 @@ def create_private_key(which: Which, path: Path | None) -> None:
         keys.save(path)
     except (Vantage6Error, OSError) as error:
         raise Stop(f"no key was made: {error}") from error
-    click.echo(f"Private key written to {path} (readable by you only; keep a copy in a safe place).")
-    click.echo(f"Fingerprint: {keys.public.fingerprint}")
-    click.echo("Next: set 'private_key' in the configurations of all nodes of the organization to this file.")
+    tell(private_key=str(path), fingerprint=keys.public.fingerprint)
+    show(f"Private key written to {path} (readable by you only; keep a copy in a safe place).")
+    show(f"Fingerprint: {keys.public.fingerprint}")
+    show("Next: set 'private_key' in the configurations of all nodes of the organization to this file.")
 
 
 @click.command("rotate-private-key")
 @click.argument("path", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @of_which
+@facts_option
 def rotate_private_key(which: Which, path: Path | None) -> None:
     """Put a new key pair before the old ones in the organization's key file.
 
@@ -66,17 +69,17 @@ def rotate_private_key(which: Which, path: Path | None) -> None:
         ring = rotate(path)
     except (Vantage6Error, OSError) as error:
         raise Stop(f"the key was not rotated: {error}") from error
-    click.echo(f"{path} holds a new key pair and {len(ring.earlier)} earlier.")
-    click.echo(f"Fingerprint: {ring.public.fingerprint}")
-    click.echo(
-        "Next: copy the file to all nodes and users of the organization, upload the new public key, and have the"
-    )
-    click.echo("other organizations accept the fingerprint ('vnode trust accept').")
+    tell(private_key=str(path), fingerprint=ring.public.fingerprint, earlier=len(ring.earlier))
+    show(f"{path} holds a new key pair and {len(ring.earlier)} earlier.")
+    show(f"Fingerprint: {ring.public.fingerprint}")
+    show("Next: copy the file to all nodes and users of the organization, upload the new public key, and have the")
+    show("other organizations accept the fingerprint ('vnode trust accept').")
 
 
 @click.command("set-api-key")
 @of_node
 @click.option("--api-key-file", "source", type=click.File("r"), help="Read it from there ('-': standard input).")
+@facts_option
 def set_api_key(context: Context, source: TextIO | None) -> None:
     """Give a node another API key, after it was reset at the server.
 
@@ -109,4 +112,5 @@ def set_api_key(context: Context, source: TextIO | None) -> None:
     if not key or not key.isprintable() or " " in key:
         raise Stop("this is no API key; nothing was changed", Code.USAGE)
     write_new(target, f"{key}\n", replace=True)
+    tell(api_key_file=str(target))
     terminal.say("the node uses it from its next start: 'vnode restart'")

@@ -11,7 +11,7 @@ import yaml
 
 from vantage6.common import terminal
 from vantage6.common.channel import Endpoint
-from vantage6.common.commands import environment_option, name_option
+from vantage6.common.commands import environment_option, facts_option, name_option
 from vantage6.common.contexts import DEFAULT_SCOPE, Kind, Scope, check_name, folders
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.settings import APPLICATION, ConfigError
@@ -35,6 +35,7 @@ RUNTIMES = ("docker", "sandbox")
 @click.option("--private-key", type=click.Path(dir_okay=False), help="The organization's, if it has one already.")
 @click.option("--runtime", type=click.Choice(RUNTIMES))
 @click.option("--yes", is_flag=True, help="Write without asking.")
+@facts_option
 def new(
     *, name: str | None, environment: str | None, scope: str | None, server_url: str | None, ca_file: str | None,
     api_key: str | None, databases: tuple[str, ...], images: tuple[str, ...], private_key: str | None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
 from vantage6.common import background, terminal
-from vantage6.common.commands import Code, Stop, code_of, same_again
+from vantage6.common.commands import Code, Stop, code_of, facts_option, same_again, tell
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.findings import Finding
@@ -38,6 +40,7 @@ STOP_SECONDS = 30.0
 @click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds until it must be online.")
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
 @click.option("--verbose", is_flag=True, help="Log more.")
+@facts_option
 @click.option("--dockerized", hidden=True, help="In the container: what tells this node apart.")
 def start(
     context: Context, *, image: str | None, local: bool, develop: str | None, foreground: bool, attach: bool,
@@ -151,6 +154,7 @@ def _as_process(context: Context, config: NodeConfig, flags: list[str], seconds:
     what = title(context, config)
     if started.ok:
         facts = started.facts
+        _tell(context, config, facts, process=started.pid, log_file=str(log))
         terminal.say(
             f"{what} is online at {config.server_url} as {facts['node']!r} of {facts['organization']!r} in "
             f"collaboration {facts['collaboration']!r} (process {started.pid}); its log: {log}"
@@ -174,6 +178,7 @@ def _as_container(
     what, container = title(context, config), container_name(config.name, context.scope)
     if started.ok:
         facts = started.facts
+        _tell(context, config, facts, container=container, image=image, log_file=str(log_file(config)))
         terminal.say(
             f"{what} is online at {config.server_url} as {facts['node']!r} of {facts['organization']!r} in "
             f"collaboration {facts['collaboration']!r} (container {container} of {image})"
@@ -186,6 +191,11 @@ def _as_container(
         raise Stop(f"{what} did not start: {why}", Code(int(started.facts.get("code") or Code.FAILED)))
 
 
+def _tell(context: Context, config: NodeConfig, facts: Mapping[str, Any], **more: object) -> None:
+    about = {key: facts[key] for key in ("node", "organization", "collaboration", "encrypted", "server_version")}
+    tell(name=config.name, environment=context.environment, scope=str(context.scope), state="online", **about, **more)
+
+
 def _last_words(log: Path) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
 
@@ -193,6 +203,7 @@ def _last_words(log: Path) -> str:
 @click.command()
 @of_which
 @click.option("--all", "every", is_flag=True, help="All nodes of these folders that run.")
+@facts_option
 def stop(which: Which, *, every: bool) -> None:
     """Stop a node. Algorithms that run go on, and the next start takes them up again.
 
@@ -200,6 +211,7 @@ def stop(which: Which, *, every: bool) -> None:
     """
     chosen = which.all_known() if every else which.environments()
     stopped = [title(context, config) for context, config in chosen if halt(context, config)]
+    tell(stopped=stopped)
     for what in stopped:
         terminal.say(f"{what} has stopped")
     if not stopped:
@@ -227,6 +239,7 @@ def halt(context: Context, config: NodeConfig) -> bool:
 @click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds until it must be online.")
 @click.option("--image", help="The node's image.")
 @click.option("--local", is_flag=True, help="As a process without a container.")
+@facts_option
 def restart(context: Context, *, seconds: float, image: str | None, local: bool) -> None:
     """Stop a node if it runs, and start it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import rich_click as click
 
 from vantage6.common import terminal
-from vantage6.common.commands import Commands, Stop, json_option
+from vantage6.common.commands import Commands, Stop, facts_option, json_option, show, tell
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.trust import KnownOrganizations
@@ -48,6 +48,7 @@ def list_(context: Context, *, as_json: bool) -> None:
 @click.argument("organization", type=click.IntRange(min=1))
 @click.argument("fingerprint")
 @click.option("--compromised", is_flag=True, help="The key before is in wrong hands: nothing signed by it counts.")
+@facts_option
 def accept(context: Context, organization: int, fingerprint: str, *, compromised: bool) -> None:
     """Accept FINGERPRINT as the key of ORGANIZATION (its id), in place of any other.
 
@@ -60,7 +61,8 @@ def accept(context: Context, organization: int, fingerprint: str, *, compromised
         whole = _known(context).accept_fingerprint(organization, fingerprint, compromised=compromised)
     except Vantage6Error as error:
         raise Stop(error.message) from error
-    click.echo(f"Organization {organization} is now known by {whole}")
+    tell(organization=organization, fingerprint=whole)
+    show(f"Organization {organization} is now known by {whole}")
     terminal.say("a running node takes it from its next look at the file; it need not be restarted")
 
 

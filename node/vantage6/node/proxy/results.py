@@ -121,5 +121,5 @@ class Results:
         if run.sealer.encrypted:
             member = (await self._directory.find([result.organization_id]))[result.organization_id]
             by = run.sealer.sender(member.id, member.name, member.public_key)
-        into = run.sealer.incoming_output(self._task_key, result.organization_id, by, file, run.content_limit)
+        into = run.sealer.incoming_output(self._task_key, result.organization_id, by, file, run.input_limit)
         await run.payloads.fetch(result.output_content, into, run.assignment.container_token)

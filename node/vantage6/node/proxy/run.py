@@ -27,7 +27,8 @@ class ProxiedRun:
     payloads: Payloads
     link: Link
     # Largest content of another site that is taken in.
-    content_limit: int
+    input_limit: int
+    output_limit: int
     log: RunLog
     # Where the run's output is collected.
     output_path: Path

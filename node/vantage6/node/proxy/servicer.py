@@ -57,7 +57,7 @@ class Servicer(AlgorithmServiceServicer):
         self._directory = Directory(run)
         self._subtasks = Subtasks(run, self._directory)
         self._brake = Brake(PER_SECOND)
-        self._output = Output(run.output_path, run.content_limit)
+        self._output = Output(run.output_path, run.output_limit)
 
     @answering
     async def GetRun(self, request: GetRunRequest, context: Context) -> Run:

@@ -18,7 +18,9 @@ from vantage6.api.v1.task_pb2 import (
     TaskOrganization,
 )
 from vantage6.api.v1.task_pb2_grpc import TaskServiceStub
+from vantage6.common.channel import MAX_MESSAGE
 from vantage6.common.chunks import INLINE_LIMIT, sha256
+from vantage6.common.envelope import sealed_size
 from vantage6.common.errors import AlreadyExists, InvalidArgument, NotFound, from_rpc_error
 from vantage6.common.facts import TaskFacts
 from vantage6.common.keys import PublicKey
@@ -80,7 +82,12 @@ class Subtasks:
         for data in dict.fromkeys(inputs.values()):
             to = [id_ for id_, each in inputs.items() if each == data]
             await self._run.gate.leaves_to_others(self._run.assignment, data, to)
-        organizations = [await self._organization(id_, data, keys.get(id_), key) for id_, data in inputs.items()]
+        # Small ones go with the request, unless they are too many together for one message.
+        whole = sum(sealed_size(len(data)) for data in inputs.values() if sealed_size(len(data)) <= INLINE_LIMIT)
+        inline = INLINE_LIMIT if whole <= MAX_MESSAGE // 2 else 0
+        organizations = [
+            await self._organization(id_, data, keys.get(id_), key, inline) for id_, data in inputs.items()
+        ]
         task = await self._send(self._task_request(request, organizations, key))
         self._keys[task.id] = key
         return Subtask(id=task.id, key=key, organization_ids=list(inputs))
@@ -91,11 +98,13 @@ class Subtasks:
             return {}
         return {id_: sealer.key_of(id_, member.name, member.public_key) for id_, member in members.items()}
 
-    async def _organization(self, id_: int, data: bytes, to: PublicKey | None, key: str) -> TaskOrganization:
+    async def _organization(
+        self, id_: int, data: bytes, to: PublicKey | None, key: str, inline: int
+    ) -> TaskOrganization:
         """One at a time: of many large inputs only one is there twice, plain and sealed."""
         if to is not None:
             data = await asyncio.to_thread(self._run.sealer.seal_input, key, id_, to, data)
-        if len(data) <= INLINE_LIMIT:
+        if len(data) <= inline:
             return TaskOrganization(id=id_, input=data)
         run = self._run.assignment
         payload_id = await self._run.payloads.store(

@@ -6,7 +6,7 @@ Unix socket, says how it ended, and can be asked after a restart of the node wha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NewType, Protocol, runtime_checkable
 
@@ -53,6 +53,8 @@ class Mount:
     source: Path | str
     target: str
     read_only: bool = True
+    shared: str = ""
+    """Of a folder that several runs share: the name by which a runtime with volumes makes it one."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,9 @@ class Runtime(Protocol):
 
     async def remove(self, handle: Handle) -> None:
         """Ends the run if need be and forgets it; nothing happens when it is gone."""
+
+    async def drop_shared(self, names: Collection[str]) -> None:
+        """Forgets the volumes of these names (`Mount.shared`), if it made any and no run uses them."""
 
     async def close(self) -> None:
         """Lets go of connections and threads; runs go on."""

@@ -34,6 +34,7 @@ from vantage6.node.runtimes.docker_events import Endings
 from vantage6.node.runtimes.docker_images import ImageStore, pinned
 from vantage6.node.runtimes.docker_logs import follow
 from vantage6.node.runtimes.docker_paths import HostPaths
+from vantage6.node.runtimes.docker_volumes import drop_volumes
 from vantage6.node.runtimes.hardening import Hardening
 from vantage6.node.runtimes.isolation import NONE, hardening
 from vantage6.node.runtimes.private_network import PROXY_PORT, WEB_PORT, PrivateNetwork, relay_name, remove_relay
@@ -42,7 +43,7 @@ from vantage6.node.runtimes.registries import Credentials, Registries
 from vantage6.node.runtimes.registry import text_option
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 
     from docker import DockerClient
 
@@ -167,6 +168,10 @@ class DockerRuntime:
         if name:
             await self._call(lambda: remove_relay(client, name))
 
+    async def drop_shared(self, names: Collection[str]) -> None:
+        client = await self._connected()
+        await self._call(lambda: drop_volumes(client, self._node, names))
+
     async def close(self) -> None:
         """Ends connections and threads; containers go on."""
         await self._pulls.close()
@@ -250,7 +255,8 @@ class DockerRuntime:
         if network != NONE:
             environment["PROXY_ADDRESS"] = f"127.0.0.1:{PROXY_PORT}"
             environment["PROXY_HTTP_ADDRESS"] = f"127.0.0.1:{WEB_PORT}"
-        config = client.api.create_host_config(**hardening(spec, self._paths.on_host, self._hardness, network))
+        guard = hardening(spec, self._paths.on_host, self._hardness, network, self._node)
+        config = client.api.create_host_config(**guard)
         try:
             image, command = pinned(client, spec.image, spec.digest), spec.command
             made = client.api.create_container(

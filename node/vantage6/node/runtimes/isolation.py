@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
 from vantage6.node.runtimes.base import MIB
+from vantage6.node.runtimes.docker_volumes import shared_volume
 from vantage6.node.runtimes.hardening import UNPRIVILEGED, Hardening
 
 if TYPE_CHECKING:
@@ -51,9 +52,12 @@ class Restrictions(TypedDict):
 
 
 def hardening(
-    spec: RunSpec, on_host: Callable[[Path], Path], site: Hardening | None = None, network: str = NONE
+    spec: RunSpec, on_host: Callable[[Path], Path], site: Hardening | None = None, network: str = NONE, node: str = ""
 ) -> Restrictions:
-    """All restrictions of one run; `on_host` turns a path of this process into one of the engine's machine."""
+    """All restrictions of one run; `on_host` turns a path of this process into one of the engine's machine.
+
+    With `node`, the node's name, folders that runs share are volumes of the engine.
+    """
     limits, site = spec.limits, site or Hardening()
     return {
         "network_mode": network,
@@ -79,6 +83,8 @@ def hardening(
             # As mounts, not binds: a missing source is an error, not a new folder that belongs to root.
             Mount(mount.target, mount.source, type="volume", read_only=mount.read_only)
             if isinstance(mount.source, str)
+            else shared_volume(mount, on_host(mount.source), node)
+            if mount.shared and node
             else Mount(mount.target, str(on_host(mount.source)), type="bind", read_only=mount.read_only)
             for mount in spec.mounts
         ],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vantage6.node.runtimes.base import Exit, Handle, RunMissing, RuntimeUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     from vantage6.node.runtimes.base import Progress, RunSpec
 
@@ -77,6 +77,9 @@ class NullRuntime:
         run = self._runs.pop(handle, None)
         if run is not None:
             run.over.set()
+
+    async def drop_shared(self, names: Collection[str]) -> None:
+        """There are none."""
 
     async def close(self) -> None:
         """Nothing is open."""

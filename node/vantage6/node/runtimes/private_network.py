@@ -91,7 +91,7 @@ class PrivateNetwork:
                 ipam=IPAMConfig(pool_configs=pools) if pools else None, labels=dict(self._labels("network")),
             )  # fmt: skip
             known = [made["Id"]]
-        return cast("dict[str, Any]", client.api.inspect_network(sorted(known)[0]))
+        return cast("dict[str, Any]", client.api.inspect_network(min(known)))
 
     def start_relay(self, client: DockerClient, spec: RunSpec, name: str, paths: HostPaths) -> str:
         """Starts the run's relay and gives its id when it listens."""

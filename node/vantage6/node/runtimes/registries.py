@@ -94,6 +94,18 @@ class Registries:
                 return found, "Harbor"
             return _distribution(session, base, reference, login), "the registry"
 
+    def greet(self, host: str) -> bool:
+        """Whether a registry lets the site in, with the credentials for it if there are some; or raises
+        RegistrySilentError."""
+        with self._asking(host) as (session, login):
+            url = f"{self._base(session, host)}/v2/"
+            with _asked(session, "GET", url, Reference(host, ""), login) as answer:
+                if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
+                    return False
+                if answer.status_code != requests.codes.ok:
+                    raise RegistrySilentError(f"status {answer.status_code}")
+                return True
+
     def manifest(self, image: str, tag: str) -> bytes | None:
         """The manifest of another tag beside the image, None where there is none; raises RegistrySilentError."""
         return self._read(parse(image), f"manifests/{tag}", _MANIFEST_LIMIT)
@@ -223,7 +235,9 @@ def _authorization(
         ("https://", "http://" if refused.url.startswith("http:") else "https://")
     ):
         raise RegistrySilentError("it wants a log-in" if not login else "it does not take the log-in")
-    asked = {"service": challenge.get("service", ""), "scope": f"repository:{reference.repository}:pull"}
+    asked = {"service": challenge.get("service", "")}
+    if reference.repository:
+        asked["scope"] = f"repository:{reference.repository}:pull"
     answer = session.get(realm, params=asked, auth=login, timeout=TIMEOUT, allow_redirects=False)
     body = answer.json() if answer.status_code == requests.codes.ok else {}
     token = body.get("token") or body.get("access_token")

@@ -26,7 +26,7 @@ from vantage6.node.runtimes.sandbox_run import SandboxRun
 from vantage6.node.runtimes.watching import changing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     from vantage6.node.runtimes.base import Exit, Progress, RunSpec
 
@@ -129,6 +129,9 @@ class SandboxRuntime:
             run.kill()
             await over.wait()
         await asyncio.to_thread(run.remove)
+
+    async def drop_shared(self, names: Collection[str]) -> None:
+        """There are none: what is shared is a folder."""
 
     async def close(self) -> None:
         """Nothing is open; sandboxes go on."""
