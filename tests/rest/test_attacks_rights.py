@@ -121,10 +121,32 @@ async def test_cve_2023_41882_nested_lists_and_what_is_embedded_are_checked_on_t
     for rpc, include in (("Task.ListTasks", "users"), ("Result.ListResults", "organization")):
         refused = await door.call(rpc, stranger, include=include)
         assert (refused.status, refused.facts["field"]) == ("INVALID_ARGUMENT", "include")
+    # A node sees the results of its own organization, whichever way it asks.
+    made = await door.task("researcher", door.site.collaboration_id, *door.site.organizations)
     node = await door.node(1)
-    embedded = await door.call("Task.ListTasks", node, include="results")
-    results = {one["organization"] for item in embedded.body for one in item.get("results") or []}
-    assert results <= {door.site.organizations[1]}
+    assert len((await door.call("Task.ListTaskResults", node, task_id=made["id"])).ids) == 1
+    for rpc in ("Task.GetTask", "Task.ListTasks"):
+        fields = {"id": made["id"]} if rpc == "Task.GetTask" else {}
+        body = (await door.call(rpc, node, include="results", **fields)).body
+        task = body if rpc == "Task.GetTask" else body[-1]
+        embedded = {one["organization"] for one in task.get("results") or []}
+        assert embedded == ({door.site.organizations[1]} if door.kind == "rest" else set())
+
+
+@pytest.mark.attack("CVE-2023-41882")
+async def test_cve_2023_41882_who_sees_the_one_need_not_see_the_other(door: Door) -> None:
+    made = await door.task("researcher", door.site.collaboration_id, door.site.organizations[0])
+    (result,) = (await door.call("Result.ListResults", "root", task_id=made["id"])).ids
+    for noun, rpc, include in (("task", "Task.GetTask", "results"), ("result", "Result.GetResult", "task")):
+        rule = {"resource": noun, "operation": "view", "scope": "collaboration"}
+        role = fresh("role")
+        fields = {"name": role, "rules": [rule], "organization_id": door.site.organizations[0]}
+        assert (await door.call("Role.CreateRole", "root", **fields)).status == "OK"
+        who = await door.person(role)
+        body = (await door.call(rpc, who, id=made["id"] if noun == "task" else result, include=include)).body
+        assert not body.get(include) or body[include].get("methods") == [], body
+        other = ("Result.GetResult", result) if noun == "task" else ("Task.GetTask", made["id"])
+        assert (await door.call(other[0], who, id=other[1])).status == "NOT_FOUND"
 
 
 async def write(door: Door, payload: str, content: bytes) -> Answer:
