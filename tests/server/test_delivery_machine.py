@@ -15,7 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 import structlog
@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.postgres import Postgres
 from vantage6.api.v1 import delivery_pb2, event_pb2
 from vantage6.common import faults
 from vantage6.server.domain import tasks
@@ -141,12 +142,15 @@ class Delivery(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.loop = asyncio.new_event_loop()
         self.stack = contextlib.AsyncExitStack()
-        self.world = self.do(self.stack.enter_async_context(make_world(sqlite_url(self.folder), sites=SITES)))
+        self.world = self.do(self.stack.enter_async_context(make_world(self.url(), sites=SITES)))
         self.sites = [Site(node) for node in self.world.nodes]
         self.life = self.do(self._live())
         self.task_ids: list[int] = []
         self.sent: Counter[tuple[int, int]] = Counter()
         self.seen: dict[int, tuple[int, ResultState]] = {}
+
+    def url(self) -> str:
+        return sqlite_url(self.folder)
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
@@ -156,11 +160,14 @@ class Delivery(RuleBasedStateMachine):
 
     # --- what people do
 
-    @rule(everybody=st.booleans(), retries=st.integers(0, 2), quorum=st.booleans(), priority=st.integers(0, 1))
+    @rule(
+        everybody=st.booleans(), retries=st.integers(0, 2), quorum=st.booleans(), priority=st.integers(0, 1),
+        fail_fast=st.booleans(),
+    )  # fmt: skip
     @precondition(lambda self: len(self.task_ids) < 6)
-    def create(self, *, everybody: bool, retries: int, quorum: bool, priority: int) -> None:
+    def create(self, *, everybody: bool, retries: int, quorum: bool, priority: int, fail_fast: bool) -> None:
         targets = self.world.organizations if everybody else self.world.organizations[:1]
-        fields: dict[str, object] = {"retries": retries, "priority": priority}
+        fields: dict[str, object] = {"retries": retries, "priority": priority, "fail_fast": fail_fast}
         if quorum:
             fields["min_results"] = 1
         task = self.do(self.life.world.create_task(*targets, **fields))
@@ -372,3 +379,23 @@ class TestDelivery(Delivery.TestCase):  # type: ignore[misc, valid-type]
         phases=[Phase.explicit, Phase.generate],  # Shrinking stories takes longer than reading them.
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )  # fmt: skip
+
+
+class OnPostgres(Delivery):
+    server: ClassVar[Postgres]
+
+    def url(self) -> str:
+        return self.server.create()
+
+
+@pytest.mark.row("M27")
+@pytest.mark.postgres
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestDeliveryOnPostgres(OnPostgres.TestCase):  # type: ignore[misc, valid-type]
+    """Fewer of the same stories, where locks are of rows and a node's connections are looked up."""
+
+    settings = settings(TestDelivery.settings, max_examples=int(os.environ.get("VANTAGE6_STORIES", "20")) // 5)
+
+    @pytest.fixture(autouse=True)
+    def _server(self, postgres: Postgres) -> None:
+        OnPostgres.server = postgres

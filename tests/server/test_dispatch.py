@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from vantage6.api.v1 import delivery_pb2
+from vantage6.common import faults
+from vantage6.common.errors import ContractVersionUnknown
 from vantage6.server.domain import tasks
 from vantage6.server.domain.deadlines import Deadlines
 from vantage6.server.domain.events import Topic, now
 from vantage6.server.domain.links import Claim
 from vantage6.server.domain.states import ResultState, TaskState
+from vantage6.server.rpc.delivery import _hello
 
 from .world import World, hear, make_world, report
 
@@ -334,3 +338,59 @@ async def test_a_deadline_ends_what_is_open_and_stops_the_run(world: World) -> N
         results = await store.results.of_tasks([task.id])
     assert [(r.state, r.reason) for r in results] == [(S.FAILED, "DEADLINE")] * 2
     deadlines.cancel()
+
+
+async def test_nothing_is_acknowledged_that_is_not_committed(world: World) -> None:
+    """The commit fails: no answer, the table is as before; said again it is accepted, once."""
+    node = world.nodes[0]
+    link = await world.connect(node)
+    await world.create_task(node.organization_id)
+    (assignment,) = (await hear(link)).assignments
+    said = report(assignment, ResultState.COMPLETED, b"json.1")
+    with faults.armed("server.store.before_commit=raise:1-20"):
+        world.desk.submit(link, said)
+        await world.settled()
+    heard = await hear(link)
+    assert heard.closed
+    assert not heard.accepted
+    assert (await world.result(assignment.result_id)).state == ResultState.ASSIGNED
+    held = {assignment.result_id: Claim(assignment.epoch, ResultState.COMPLETED)}
+    again = await world.connect(node, held=held)
+    world.desk.submit(again, said)
+    (accepted,) = (await hear(again)).accepted
+    assert (accepted.result_id, accepted.state) == (assignment.result_id, ResultState.COMPLETED)
+    assert (await world.result(assignment.result_id)).state == ResultState.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("1.0", True), ("1.1", True), ("1.2", False), ("0.9", False), ("", False)]
+)
+async def test_a_node_of_another_version(version: str, fits: bool) -> None:
+    async def stream() -> AsyncIterator[delivery_pb2.NodeMessage]:
+        yield delivery_pb2.NodeMessage(hello=delivery_pb2.Hello(contract_version=version))
+
+    if fits:
+        assert (await _hello(stream())).contract_version == version
+        return
+    with pytest.raises(ContractVersionUnknown, match="the node"):
+        await _hello(stream())
+
+
+@pytest.mark.parametrize(("min_results", "failures"), [(None, 1), (2, 2)])
+async def test_fail_fast_ends_the_rest_when_it_cannot_be_completed_any_more(
+    world: World, min_results: int | None, failures: int
+) -> None:
+    links = [await world.connect(node) for node in world.nodes]
+    fields = {} if min_results is None else {"min_results": min_results}
+    task = await world.create_task(fail_fast=True, **fields)
+    assignments = [(await hear(link)).assignments[0] for link in links]
+    for link, assignment in list(zip(links, assignments, strict=True))[:failures]:
+        assert (await world.task(task.id)).state == TaskState.RUNNING
+        world.desk.submit(link, report(assignment, S.FAILED, reason="ALGORITHM_FAILED"))
+        await world.settled()
+    assert (await world.task(task.id)).state == TaskState.FAILED
+    for link, assignment in list(zip(links, assignments, strict=True))[failures:]:
+        (cancel,) = (await hear(link)).cancels
+        assert (cancel.result_id, cancel.reason) == (assignment.result_id, "FAIL_FAST")
+        row = await world.result(assignment.result_id)
+        assert (row.state, row.reason) == (S.CANCELLED, "FAIL_FAST")

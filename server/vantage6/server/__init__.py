@@ -2,5 +2,8 @@
 
 from importlib.metadata import version
 
+from vantage6.common.contract import VERSION as CONTRACT_VERSION
+
+__all__ = ["CONTRACT_VERSION", "__version__"]
+
 __version__ = version("vantage6-grpc")
-CONTRACT_VERSION = "1.0"

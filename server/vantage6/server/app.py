@@ -76,6 +76,7 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),
+    ("grpc.http2.max_frame_size", 1024 * 1024),
 )
 
 GRACE_SECONDS = 5.0

@@ -6,11 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 import click
+import structlog
 
 from vantage6.common import background
 from vantage6.server.domain.bootstrap import bootstrap
 from vantage6.server.domain.secrets import new_secret
-from vantage6.server.store.migrate import upgrade
+from vantage6.server.store.migrate import expected_revision, upgrade
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from vantage6.server.store.sql import Database
 
 
+log = structlog.get_logger(__name__)
+
+
 async def prepare(config: ServerConfig, database: Database, passwords: Passwords) -> None:
     """Changes nothing on a database that has been started before, except what a newer version adds."""
-    await upgrade(database.engine)
+    had = await upgrade(database.engine)
+    if had not in (None, expected_revision()):
+        log.warning("schema_upgraded", had=had, has=expected_revision(), message="the database was of an older version")
     given = _password_from(config.root_password_file)
     made = await bootstrap(database, passwords, root_email=config.root_email, root_password=given)
     if made is not None and background.awaited():

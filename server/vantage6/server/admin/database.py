@@ -14,13 +14,19 @@ import rich_click as click
 from sqlalchemy.exc import SQLAlchemyError
 
 from vantage6.common import terminal
-from vantage6.common.commands import Code, Stop, json_option
+from vantage6.common.commands import Code, Stop, facts_option, json_option, tell
 from vantage6.common.contexts import Context
 from vantage6.common.findings import Finding, failed, ok, skipped, warning
 from vantage6.common.settings import ConfigError, validate
 from vantage6.server.admin.options import of_server, seat, title
 from vantage6.server.config import ServerConfig, load_context
-from vantage6.server.store.migrate import SchemaUnknownError, current_revision, expected_revision, upgrade
+from vantage6.server.store.migrate import (
+    SchemaUnknownError,
+    current_revision,
+    expected_revision,
+    known_revisions,
+    upgrade,
+)
 from vantage6.server.store.sql import Database
 
 GIB = 1024**3
@@ -29,6 +35,7 @@ GIB = 1024**3
 @click.command()
 @of_server
 @click.option("--check", "only_check", is_flag=True, help="Say what would be done, and do nothing.")
+@facts_option
 def migrate(context: Context, *, only_check: bool) -> None:
     """Bring the database to the schema of this version. `vserver start` does it as well.
 
@@ -50,15 +57,16 @@ def migrate(context: Context, *, only_check: bool) -> None:
     try:
         before, after = asyncio.run(work())
     except SchemaUnknownError as error:
-        raise Stop(str(error), Code.CHECK) from error
+        raise Stop(str(error), Code.SCHEMA) from error
     except (SQLAlchemyError, OSError) as error:
         raise Stop(f"the database cannot be reached: {_short(error)}", Code.UNREACHABLE) from error
+    tell(before=before, after=after, wanted=expected_revision())
     name = before or "none, it is empty"
     if before == expected_revision():
         terminal.say(f"the database has schema {before}, as this version wants it")
     elif only_check:
         raise Stop(f"the database has schema {name}, this version wants {expected_revision()}: run it without --check",
-                   Code.CHECK)  # fmt: skip
+                   Code.SCHEMA)  # fmt: skip
     else:
         terminal.say(f"the database had schema {name}, now it has {after}")
 
@@ -129,8 +137,11 @@ async def _database(config: ServerConfig) -> list[Finding]:
         return [*found, skipped("schema", "the database is empty; the first start makes it")]
     if schema == expected_revision():
         return [*found, ok("schema", schema)]
-    text = f"it has {schema}, this version wants {expected_revision()}"
-    return [*found, warning("schema", text, "run 'vserver migrate', or install the version that wrote it")]
+    if schema not in known_revisions():
+        text = f"it has {schema}, which is newer than the {expected_revision()} of this version"
+        return [*found, failed("schema", text, "install the version that wrote it, or a newer one")]
+    text = f"it has {schema}, which is older than the {expected_revision()} of this version"
+    return [*found, warning("schema", text, "run 'vserver migrate' (after a backup); 'vserver start' does it as well")]
 
 
 def _secret(config: ServerConfig) -> Finding:

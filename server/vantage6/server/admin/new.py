@@ -8,7 +8,7 @@ import rich_click as click
 import yaml
 
 from vantage6.common import terminal
-from vantage6.common.commands import environment_option, name_option
+from vantage6.common.commands import environment_option, facts_option, name_option
 from vantage6.common.contexts import DEFAULT_SCOPE, Kind, Scope, check_name, folders
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.wizard import answer, refuse_existing, write_configuration
@@ -25,6 +25,7 @@ from vantage6.server.domain.checks import check_email
 @click.option("--uri", help="SQLAlchemy URL of the database; empty: a file in the data folder.")
 @click.option("--root-email", help="Email address of the user root.")
 @click.option("--yes", is_flag=True, help="Write without asking.")
+@facts_option
 def new(
     *, name: str | None, environment: str | None, scope: str | None, address: str | None, uri: str | None,
     root_email: str | None, yes: bool,

@@ -10,7 +10,7 @@ import structlog
 import uvloop
 
 from vantage6.common import background, terminal
-from vantage6.common.commands import Code, Stop, code_of, same_again
+from vantage6.common.commands import Code, Stop, code_of, facts_option, same_again, show, tell
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
 from vantage6.server import CONTRACT_VERSION, __version__
@@ -31,6 +31,7 @@ STOP_SECONDS = 30.0
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C; for service managers.")
 @click.option("--attach", is_flag=True, help="Show the server's log afterwards; Ctrl-C leaves the server running.")
 @click.option("--wait", "seconds", default=READY_SECONDS, show_default=True, help="Seconds until it must listen.")
+@facts_option
 def start(context: Context, *, foreground: bool, attach: bool, seconds: float) -> None:
     """Start a server, and return when it listens, or say why it does not.
 
@@ -83,6 +84,8 @@ def _in_foreground(context: Context, config: ServerConfig) -> None:
 
 
 def _code(error: Exception) -> Code:
+    if isinstance(error, SchemaUnknownError):
+        return Code.SCHEMA
     return code_of(error) if isinstance(error, Vantage6Error) else Code.CONFIG
 
 
@@ -91,9 +94,12 @@ def _in_background(context: Context, config: ServerConfig, seconds: float) -> No
     words = log_file(context, config)
     started = background.start(command, words, seconds)
     if password := started.facts.get("root_password"):
-        click.echo(f"First start: user 'root' was made, with the password\n\n    {password}\n\nIt is not shown again.")
+        tell(root_password=password)
+        show(f"First start: user 'root' was made, with the password\n\n    {password}\n\nIt is not shown again.")
     if started.ok:
         address = f"{config.address.rpartition(':')[0]}:{started.facts['port']}"
+        tell(name=config.name, environment=context.environment, scope=str(context.scope), address=address,
+             process=started.pid, log_file=str(words))  # fmt: skip
         terminal.say(f"{title(context)} listens on {address} (process {started.pid}); its log: {words}")
         terminal.say("nodes and people reach it through the gateway, which brings the TLS: python -m vantage6.gateway")
         return
@@ -107,6 +113,7 @@ def _in_background(context: Context, config: ServerConfig, seconds: float) -> No
 
 @click.command()
 @of_server
+@facts_option
 def stop(context: Context) -> None:
     """Stop a server. Nodes connect again by themselves when it is back.
 
@@ -118,6 +125,7 @@ def stop(context: Context) -> None:
         raise Stop(f"{title(context)} does not run; there was nothing to stop", Code.NOT_RUNNING)
     if not place.stop(STOP_SECONDS):
         raise Stop(f"{title(context)} has not ended within {STOP_SECONDS:g} s; its log says why", Code.TIMEOUT)
+    tell(stopped=[title(context)])
     terminal.say(f"{title(context)} has stopped")
 
 

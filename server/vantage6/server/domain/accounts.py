@@ -151,8 +151,21 @@ class AccountRules:
         session.expires_at = time + self._tokens.lifetimes.refresh
         return self._renew(session, owner)
 
-    def renew_in_stream(self, node: NodeCaller) -> tuple[str, int]:
-        """A fresh access token for a connected node, and the seconds that it lasts."""
+    async def renew_in_stream(self, node: NodeCaller) -> tuple[str, int]:
+        """A fresh access token for a connected node, and the seconds that it lasts.
+
+        Who is connected shows its refresh token to nobody, so its session is prolonged here, once half of it is over.
+        """
+        async with self._database.read() as store:
+            found = await store.accounts.node_in_session(node.id, node.session_id)
+        if found is None:
+            raise Unauthenticated("The session has ended; log in again.")
+        _check_session(found)
+        if found.expires_at - now() < self._tokens.lifetimes.refresh / 2:
+            async with self._database.write() as store:
+                session = await store.accounts.session(node.session_id)
+                if session is not None:
+                    session.expires_at, session.last_used_at = now() + self._tokens.lifetimes.refresh, now()
         return self._tokens.access("node", node.id, node.session_id, []), self.access_seconds
 
     # --- sessions

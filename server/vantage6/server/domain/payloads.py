@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 
+from vantage6.common.chunks import Bytes
 from vantage6.common.envelope import looks_sealed
 from vantage6.common.errors import (
     DataLoss,
@@ -31,7 +32,7 @@ from vantage6.server.domain.caller import (
 )
 from vantage6.server.domain.events import now
 from vantage6.server.domain.states import FINAL, ResultState
-from vantage6.server.domain.uploads import Stream, Upload
+from vantage6.server.domain.uploads import Upload
 from vantage6.server.store.blobs import Blobs
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Payload
@@ -102,8 +103,18 @@ class PayloadDesk:
                 quota=self._quota,
             )
 
-    async def append(self, caller: Caller, payload_id: str, offset: int, stream: Stream) -> Payload:
-        """Stores pieces from `offset` on; whole parts stay stored if the stream breaks off."""
+    async def append(
+        self,
+        caller: Caller,
+        payload_id: str,
+        offset: int,
+        stream: AsyncIterable[Bytes],
+        said: Callable[[], bytes] = bytes,
+    ) -> Payload:
+        """Stores pieces from `offset` on; whole parts stay stored if the stream breaks off.
+
+        `said` gives the digest that came at the end of the stream, if none was announced.
+        """
         payload = await self._own(caller, payload_id)
         if payload.complete:
             raise FailedPrecondition("the upload is complete")
@@ -116,7 +127,7 @@ class PayloadDesk:
         try:
             await self._take(payload, upload, stream)
             self._require_writer(upload)
-            if payload.received == payload.size and (expected := payload.sha256 or stream.sha256):
+            if payload.received == payload.size and (expected := payload.sha256 or said()):
                 await self._complete(payload, upload.digest, expected)
         except DataLoss:
             await self._discard(payload)
@@ -126,7 +137,7 @@ class PayloadDesk:
                 del self._writers[payload_id]
         return payload
 
-    async def _take(self, payload: Payload, upload: Upload, stream: Stream) -> None:
+    async def _take(self, payload: Payload, upload: Upload, stream: AsyncIterable[Bytes]) -> None:
         try:
             async for piece in stream:
                 self._require_writer(upload)

@@ -77,7 +77,7 @@ async def settle(store: Store, bus: Bus, tasks: Iterable[Task]) -> None:
     counts = await store.results.counts(by_id.keys())
     finished: list[Task] = []
     for task_id, task in by_id.items():
-        state = task_state(counts[task_id], task.min_results)
+        state = task_state(counts[task_id], task.min_results, fail_fast=task.fail_fast)
         if state == task.state:
             continue
         task.state = state
@@ -87,8 +87,12 @@ async def settle(store: Store, bus: Bus, tasks: Iterable[Task]) -> None:
         task.finished_at = now()
         finished.append(task)
     surplus = [task for task in finished if any(counts[task.id].get(state) for state in OPEN)]
-    if surplus:
-        await stop_open(store, bus, surplus, ResultState.CANCELLED, "QUORUM", "enough other sites had answered")
+    enough = [task for task in surplus if task.state == TaskState.COMPLETED]
+    if enough:
+        await stop_open(store, bus, enough, ResultState.CANCELLED, "QUORUM", "enough other sites had answered")
+    if failed := [task for task in surplus if task not in enough]:
+        why = "too many other sites have failed for the task to be completed, and it was to end then (fail_fast)"
+        await stop_open(store, bus, failed, ResultState.CANCELLED, "FAIL_FAST", why)
     for task in finished:
         record_task(store, bus, task, complete=True, results=sum(counts[task.id].values()))
     if finished:

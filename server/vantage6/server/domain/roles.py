@@ -99,9 +99,9 @@ class RoleRules:
         self, store: Store, caller: UserCaller, role_id: int, operation: Operation
     ) -> tuple[Role, int]:
         row = await _visible(store, caller, role_id)
+        require(caller, Resource.ROLE, operation, organization_id=row.organization_id)
         if row.organization_id is None:
             raise FailedPrecondition("A default role cannot be changed; make one of your own.")
-        require(caller, Resource.ROLE, operation, organization_id=row.organization_id)
         return row, row.organization_id
 
 

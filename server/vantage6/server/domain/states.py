@@ -67,13 +67,15 @@ def judge(current: ResultState, reported: ResultState) -> Verdict:
     return Verdict.MOVE if reported in MOVES[current] else Verdict.REFUSE
 
 
-def task_state(counts: Mapping[ResultState, int], min_results: int | None) -> TaskState:
+def task_state(counts: Mapping[ResultState, int], min_results: int | None, *, fail_fast: bool = False) -> TaskState:
     """Derives a task's state from how many of its results are in which state."""
     total = sum(counts.values())
     needed = total if min_results is None else min(min_results, total)
     if counts.get(_S.COMPLETED, 0) >= needed:
         return TaskState.COMPLETED
     still_open = sum(counts.get(state, 0) for state in OPEN)
+    if fail_fast and counts.get(_S.COMPLETED, 0) + still_open < needed:
+        return TaskState.FAILED
     if still_open == 0:
         return TaskState.CANCELLED if counts.get(_S.CANCELLED, 0) else TaskState.FAILED
     return TaskState.PENDING if counts.get(_S.PENDING, 0) == total else TaskState.RUNNING

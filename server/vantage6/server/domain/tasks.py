@@ -219,6 +219,7 @@ async def _task_row(
         priority=request.priority,
         retries=request.retries if request.HasField("retries") else DEFAULT_RETRIES,
         min_results=request.min_results if request.HasField("min_results") else None,
+        fail_fast=request.fail_fast,
         deadline=request.deadline.ToDatetime(tzinfo=dt.UTC) if request.HasField("deadline") else None,
         state=TaskState.PENDING,
         created_at=now(),

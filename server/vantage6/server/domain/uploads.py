@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 from vantage6.common.chunks import Bytes
 from vantage6.common.errors import InvalidArgument
@@ -14,14 +13,6 @@ from vantage6.server.store.blobs import PART, Blobs
 
 # Few on purpose: the allocator keeps a heap for each thread, and parts would lie about in all of them.
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="uploads")
-
-
-class Stream(Protocol):
-    """The pieces that a client sends, and once they have ended the digest, if it has said one."""
-
-    @property
-    def sha256(self) -> bytes: ...
-    def __aiter__(self) -> AsyncIterator[Bytes]: ...
 
 
 class Upload:

@@ -19,12 +19,14 @@ def task_message(
     result_ids: Sequence[int] = (),
     child_ids: Sequence[int] = (),
     *,
+    parent_id: int | None = None,
     rest: bool | None = None,
     results: Sequence[result_pb2.Result] | None = None,
 ) -> task_pb2.Task:
     """`rest` is the door of the current call unless given; `results` are embedded in place of links to them.
 
-    `result_ids` and `child_ids` are used by REST only: a gRPC caller asks for them when it wants them.
+    `result_ids`, `child_ids` and `parent_id` are of what the caller may see, and used by REST only: a gRPC caller asks
+    for them when it wants them.
     """
     call = current_call()
     message = task_pb2.Task(
@@ -37,6 +39,7 @@ def task_message(
         key=row.key,
         retries=row.retries,
         min_results=row.min_results,
+        fail_fast=row.fail_fast,
         priority=row.priority,
         databases=row.databases,
     )
@@ -47,7 +50,7 @@ def task_message(
     if row.deadline is not None:
         message.deadline.FromDatetime(row.deadline)
     if call.rest if rest is None else rest:
-        _add_task_links(message, row, call, result_ids, child_ids, results)
+        _add_task_links(message, row, call, result_ids, child_ids, parent_id, results)
         return message
     message.collaboration_id = row.collaboration_id
     for field in ("initiator_id", "parent_id", "user_id"):
@@ -62,6 +65,7 @@ def _add_task_links(
     call: Call,
     result_ids: Sequence[int],
     child_ids: Sequence[int],
+    parent_id: int | None,
     results: Sequence[result_pb2.Result] | None,
 ) -> None:
     message.link.CopyFrom(_task_link(row, row.id, call))
@@ -70,7 +74,7 @@ def _add_task_links(
     message.collaboration.CopyFrom(link(Resource.COLLABORATION, row.collaboration_id, call, collaboration_ids=within))
     message.initiator.CopyFrom(value(row.initiator_id))
     # Parent and children share the collaboration, the initiating organization and the user.
-    message.parent.CopyFrom(_task_link(row, row.parent_id, call, child_of=None))
+    message.parent.CopyFrom(_task_link(row, parent_id, call, child_of=None))
     message.children.CopyFrom(links(_task_link(row, child, call, child_of=row.id) for child in child_ids))
     if results is None:
         message.results.CopyFrom(links(_result_link(row, i, None, call) for i in result_ids))

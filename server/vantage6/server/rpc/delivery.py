@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 
 from vantage6.api.v1 import delivery_pb2, delivery_pb2_grpc
-from vantage6.common.errors import ContractVersionUnknown, InvalidArgument, PermissionDenied, Unavailable
+from vantage6.common.contract import check_version
+from vantage6.common.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
 from vantage6.server import CONTRACT_VERSION, __version__
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.caller import NodeCaller, current_call
@@ -147,21 +148,38 @@ class Watchdog:
 
 
 class Renewal:
-    """Sends a new access token well before the old one expires: a node uses it beside the stream."""
+    """Sends a new access token well before the old one expires: a node uses it beside the stream.
+
+    The session behind it is kept alive for as long as the node is connected; when it was ended, so is the link.
+    """
 
     def __init__(self, link: Link, accounts: AccountRules) -> None:
         self._link = link
         self._accounts = accounts
+        self._work: asyncio.Task[None] | None = None
         self._timer = self._schedule(accounts.access_seconds)
 
     def stop(self) -> None:
         self._timer.cancel()
+        if self._work is not None:
+            self._work.cancel()
 
-    def _schedule(self, lifetime: int) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(lifetime / 2, self._renew)
+    def _schedule(self, lifetime: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(lifetime / 2, self._begin)
 
-    def _renew(self) -> None:
-        token, lifetime = self._accounts.renew_in_stream(self._link.node)
+    def _begin(self) -> None:
+        self._work = asyncio.ensure_future(self._renew())
+
+    async def _renew(self) -> None:
+        try:
+            token, lifetime = await self._accounts.renew_in_stream(self._link.node)
+        except Unauthenticated:
+            self._link.drop("the node's session was ended")
+            return
+        except Exception:  # A database that is away; the token before is good for a while.
+            log.exception("token_not_renewed", node_id=self._link.node.id)
+            self._timer = self._schedule(self._accounts.access_seconds / 4)
+            return
         renewal = delivery_pb2.TokenRenewal(access_token=token, expires_in=lifetime)
         self._link.send(delivery_pb2.ServerMessage(token=renewal))
         self._timer = self._schedule(lifetime)
@@ -171,11 +189,5 @@ async def _hello(messages: AsyncIterator[delivery_pb2.NodeMessage]) -> delivery_
     message = await anext(aiter(messages), None)
     if message is None or message.WhichOneof("message") != "hello":
         raise InvalidArgument("the first message must be a hello")
-    spoken = message.hello.contract_version
-    if spoken.partition(".")[0] != CONTRACT_VERSION.partition(".")[0]:
-        raise ContractVersionUnknown(
-            f"this server speaks version {CONTRACT_VERSION} of the contract, the node {spoken or 'none'}: "
-            "install a node of a release that fits the server's",
-            spoken=CONTRACT_VERSION,
-        )
+    check_version(message.hello.contract_version, who="node")
     return message.hello

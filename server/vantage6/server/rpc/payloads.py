@@ -42,7 +42,8 @@ class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
             raise InvalidArgument("id: the stream holds no message", field="id")
         offset = _whole(first.offset, "offset")
         stream = _Stream(first, messages)
-        return payload_message(await self._desk.append(current_call().caller, first.id, offset, stream))
+        caller = current_call().caller
+        return payload_message(await self._desk.append(caller, first.id, offset, stream, lambda: stream.sha256))
 
     async def GetPayload(self, request: payload_pb2.GetPayloadRequest, context: Any) -> payload_pb2.Payload:
         return payload_message(await self._desk.get(current_call().caller, request.id))

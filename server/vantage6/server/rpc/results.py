@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
-from vantage6.api.v1 import result_pb2, result_pb2_grpc
+from vantage6.api.v1 import result_pb2, result_pb2_grpc, task_pb2
 from vantage6.common.errors import NotFound
 from vantage6.server.domain.caller import Resource, current_call
 from vantage6.server.domain.permissions import task_sight
@@ -17,7 +17,7 @@ from vantage6.server.rpc.requests import span
 from vantage6.server.rpc.streaming import in_portions
 from vantage6.server.store.results import ResultFilter
 from vantage6.server.store.sql import Database, Store
-from vantage6.server.store.tables import Content, Result
+from vantage6.server.store.tables import Content, Result, Task
 
 KINDS = ("input", "output", "log")
 """Of contents."""
@@ -74,10 +74,8 @@ async def result_messages(
     online = await store.parties.online_among(
         {row.organization_id for row in rows}, {task.collaboration_id for task in tasks.values()}
     )
-    encrypted: dict[int, bool] = {}
-    for collaboration_id in {task.collaboration_id for task in tasks.values()} if rest else ():
-        collaboration = await store.parties.collaboration(collaboration_id)
-        encrypted[collaboration_id] = collaboration is None or collaboration.encrypted
+    plain = await store.parties.plain_among({task.collaboration_id for task in tasks.values()}) if rest else set()
+    embedded = await _embedded(store, tasks.values()) if embed and rest else {}
     messages = []
     for row in rows:
         task = tasks[row.task_id]
@@ -86,10 +84,21 @@ async def result_messages(
             of_result[row.id],
             task=task,
             plain_ids=plain_ids,
-            embedded_task=task_message(task) if embed and rest else None,
-            encrypted=encrypted.get(task.collaboration_id, True),
+            embedded_task=embedded.get(task.id),
+            encrypted=task.collaboration_id not in plain,
             organization_name=organizations[row.organization_id].name,
             node_online=(row.organization_id, task.collaboration_id) in online,
         )
         messages.append(message)
     return messages
+
+
+async def _embedded(store: Store, tasks: Collection[Task]) -> dict[int, task_pb2.Task]:
+    """Those that the caller may see: who may see a result need not be one who may see its task."""
+    kin = {task.id for task in tasks} | {task.parent_id for task in tasks if task.parent_id}
+    seen = await store.tasks.visible_ids(kin, task_sight(current_call().caller, Resource.TASK))
+    return {
+        task.id: task_message(task, parent_id=task.parent_id if task.parent_id in seen else None)
+        for task in tasks
+        if task.id in seen
+    }

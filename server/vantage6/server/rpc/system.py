@@ -110,7 +110,9 @@ def _more_of(caller: Caller) -> dict[str, list[str]]:
 def _methods(resource: Resource) -> list[str]:
     caller = current_call().caller
     methods = []
-    if scope_of(caller, resource, Operation.VIEW) is not None or resource is Resource.ROLE:
+    # Every user may look at the default roles.
+    roles = resource is Resource.ROLE and isinstance(caller, UserCaller)
+    if roles or scope_of(caller, resource, Operation.VIEW) is not None:
         methods.append("GET")
     # Results come into being with their task, and events by themselves.
     created = resource not in {Resource.RESULT, Resource.EVENT, Resource.AUDIT}

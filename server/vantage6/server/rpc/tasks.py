@@ -100,16 +100,34 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
 
 async def task_messages(store: Store, rows: Sequence[Task], *, embed: bool = False) -> list[task_pb2.Task]:
     """Messages for rows, with a constant number of queries; links cost a gRPC caller nothing."""
-    if not current_call().rest:
+    call = current_call()
+    if not call.rest:
         return [task_message(row) for row in rows]
     ids = [row.id for row in rows]
     children = await store.tasks.child_ids(ids)
-    if not embed:
-        results = await store.results.ids_of_tasks(ids)
-        return [task_message(row, results.get(row.id, ()), children.get(row.id, ())) for row in rows]
-    of_task: dict[int, list[result_pb2.Result]] = {task_id: [] for task_id in ids}
-    found = await store.results.of_tasks(ids)
+    # A node sees the tasks that it takes part in: not each child or parent of them, and of the results its own.
+    kin = {child for of_one in children.values() for child in of_one} | {row.parent_id for row in rows if row.parent_id}
+    seen = await store.tasks.visible_ids(kin, task_sight(call.caller, Resource.TASK))
+    of_tasks = ResultFilter(task_sight(call.caller, Resource.RESULT), task_ids=ids)
+    links = {} if embed else await store.results.ids_of_tasks(of_tasks)
+    embedded = await _embedded(store, of_tasks) if embed else None
+    return [
+        task_message(
+            row,
+            links.get(row.id, ()),
+            [child for child in children.get(row.id, ()) if child in seen],
+            parent_id=row.parent_id if row.parent_id in seen else None,
+            results=None if embedded is None else embedded.get(row.id, ()),
+        )
+        for row in rows
+    ]
+
+
+async def _embedded(store: Store, wanted: ResultFilter) -> dict[int, list[result_pb2.Result]]:
+    """Whole results by task."""
+    found = await store.results.find(wanted)
+    of_task: dict[int, list[result_pb2.Result]] = {}
     for row, message in zip(found, await result_messages(store, found, plain_ids=True), strict=True):
         message.ClearField("task")
-        of_task[row.task_id].append(message)
-    return [task_message(row, (), children.get(row.id, ()), results=of_task[row.id]) for row in rows]
+        of_task.setdefault(row.task_id, []).append(message)
+    return of_task

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, true, update
 
 from vantage6.common.errors import AlreadyExists
+from vantage6.server.store.counts import changed
 from vantage6.server.store.locks import lock_name
 from vantage6.server.store.pages import ANY_TIME, Page, Slice, Span, Visibility, clauses_of, fetch
 from vantage6.server.store.parties import WHOLE, add_row
@@ -135,6 +136,7 @@ class Accounts:
 
     async def delete_user(self, row: User) -> None:
         await self._session.execute(delete(User).where(User.id == row.id))
+        await changed(self._session)
 
     async def count_users(self) -> int:
         return await self._session.scalar(select(func.count()).select_from(User)) or 0

@@ -25,23 +25,30 @@ def expected_revision() -> str:
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
+def known_revisions() -> set[str]:
+    """Of this version and of all before it."""
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 async def current_revision(engine: AsyncEngine) -> str | None:
     async with engine.connect() as connection:
         return await connection.run_sync(_current)
 
 
-async def upgrade(engine: AsyncEngine) -> None:
-    """Runs the missing steps in one transaction; raises SchemaUnknownError for a database from the future."""
+async def upgrade(engine: AsyncEngine) -> str | None:
+    """Runs the missing steps in one transaction, and says which schema there was; raises SchemaUnknownError for a
+    database from the future."""
     current = await current_revision(engine)
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if current is not None and current not in known:
+    if current is not None and current not in known_revisions():
         raise SchemaUnknownError(
-            f"the database has schema {current}, this version knows {expected_revision()}: install a newer one"
+            f"the database has schema {current}, which is newer than the {expected_revision()} of this version: "
+            "install the version that wrote it, or a newer one; nothing was changed"
         )
     if current == expected_revision():
-        return
+        return current
     async with engine.begin() as connection:
         await connection.run_sync(_upgrade)
+    return current
 
 
 def _config(connection: Connection | None = None) -> Config:

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, delete, false, or_, select, true, 
 from sqlalchemy.exc import IntegrityError
 
 from vantage6.common.errors import AlreadyExists, FailedPrecondition
+from vantage6.server.store.counts import changed
 from vantage6.server.store.events import GONE
 from vantage6.server.store.locks import is_shared, replica_is_alive
 from vantage6.server.store.pages import ANY_TIME, Page, Slice, Span, Visibility, clauses_of, fetch
@@ -108,6 +109,7 @@ class Parties:
             async with self._session.begin_nested():
                 await self._session.delete(row)
                 await self._session.flush()
+                await changed(self._session)
         except IntegrityError as error:
             raise FailedPrecondition(
                 "Results of this organization are still kept; delete their tasks first."
@@ -117,6 +119,11 @@ class Parties:
 
     async def collaboration(self, collaboration_id: int) -> Collaboration | None:
         return await self._session.get(Collaboration, collaboration_id)
+
+    async def plain_among(self, ids: Collection[int]) -> set[int]:
+        """Which of these are not encrypted."""
+        query = select(Collaboration.id).where(Collaboration.id.in_(ids), ~Collaboration.encrypted)
+        return set(await self._session.scalars(query))
 
     async def collaboration_by_name(self, name: str) -> Collaboration | None:
         return await self._one(select(Collaboration).where(Collaboration.name == name))
@@ -143,6 +150,7 @@ class Parties:
         await self._session.execute(delete(Content).where(Content.result_id.in_(results)))
         payloads = list(await self._session.scalars(select(Payload).where(Payload.collaboration_id == row.id)))
         await self._session.execute(delete(Collaboration).where(Collaboration.id == row.id))
+        await changed(self._session)
         self._session.info.setdefault(GONE, set()).add(row.id)
         return payloads
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.domain.states import OPEN, ResultState
@@ -19,6 +19,8 @@ from vantage6.server.store.tables import Content, Result, Task
 from vantage6.server.store.tasks import TaskSight
 
 MANY_NODES = 16
+_NOT_FINAL = text("results.state <= 4")
+"""As the index ix_results_open has it, to the letter: else SQLite reads all results of an organization ever made."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class ResultFilter:
     organization_id: int | None = None
     finished_at: Span = ANY_TIME
     ids: Collection[int] | None = None
+    task_ids: Collection[int] | None = None
 
     def apply(self, query: Select[Result]) -> Select[Result]:
         query = query.join(Task, Task.id == Result.task_id)
@@ -38,6 +41,7 @@ class ResultFilter:
             None if self.states is None else Result.state.in_(self.states),
             *clauses_of(self, Result),
             None if self.ids is None else Result.id.in_(self.ids),
+            None if self.task_ids is None else Result.task_id.in_(self.task_ids),
         ]
         if self.sight.performer is not None:
             # A node sees what it does itself, not what the other sites do for the same task.
@@ -117,9 +121,9 @@ class Results:
         query = wanted.apply(select(Result)).with_only_columns(func.count(Result.id))
         return await self._session.scalar(query) or 0
 
-    async def ids_of_tasks(self, task_ids: Collection[int]) -> dict[int, list[int]]:
-        """Ids of the results of each task, ascending; absent where there are none."""
-        query = select(Result.task_id, Result.id).where(Result.task_id.in_(task_ids)).order_by(Result.id)
+    async def ids_of_tasks(self, wanted: ResultFilter) -> dict[int, list[int]]:
+        """Ids of the results by task, ascending; absent where there are none."""
+        query = wanted.apply(select(Result)).with_only_columns(Result.task_id, Result.id).order_by(Result.id)
         found: dict[int, list[int]] = {}
         for task_id, result_id in await self._session.execute(query):
             found.setdefault(task_id, []).append(result_id)
@@ -186,7 +190,7 @@ class Results:
         ranked = (
             select(Result.id, rank.label("rank"))
             .join(Task, Task.id == Result.task_id)
-            .where(Result.state == ResultState.PENDING, Result.organization_id.in_(organizations))
+            .where(Result.state == ResultState.PENDING, Result.organization_id.in_(organizations), _NOT_FINAL)
             .subquery()
         )
         query = _queue().join(ranked, ranked.c.id == Result.id).where(ranked.c.rank <= max(wanted.values()))
@@ -212,13 +216,16 @@ class Results:
                 Result.state.in_([int(state) for state in states]),
                 Result.organization_id == organization_id,
                 Task.collaboration_id == collaboration_id,
+                _NOT_FINAL,
             )
         )
         return await self._locked([(result, task) for result, task in await self._session.execute(query)], states)
 
     async def nearest_deadline(self) -> dt.datetime | None:
         """Of the tasks that have open results."""
-        return await self._session.scalar(select(func.min(Task.deadline)).where(_has_open()))
+        open_ones = select(Result.task_id).where(_NOT_FINAL)
+        query = select(func.min(Task.deadline)).where(Task.deadline.is_not(None), Task.id.in_(open_ones))
+        return await self._session.scalar(query)
 
     async def tasks_due(self, time: dt.datetime) -> list[Task]:
         """Tasks that have open results though their deadline has passed, for ending them."""
@@ -247,4 +254,4 @@ def _has_open() -> ColumnElement[bool]:
 def _queue() -> Select[Any]:
     """Task, and the columns of a pending result, which are those of Moving."""
     joined = bulk.RESULTS.join(bulk.TASKS, bulk.TASKS.c.id == bulk.RESULTS.c.task_id)
-    return select(Task, *bulk.COLUMNS).select_from(joined).where(Result.state == ResultState.PENDING)
+    return select(Task, *bulk.COLUMNS).select_from(joined).where(Result.state == ResultState.PENDING, _NOT_FINAL)

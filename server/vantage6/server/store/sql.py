@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from vantage6.common.faults import point
 from vantage6.server.store.accounts import Accounts
+from vantage6.server.store.counts import Counts
 from vantage6.server.store.events import Events
 from vantage6.server.store.locks import is_conflict, is_shared, lock_name, replica_is_alive
 from vantage6.server.store.parties import Parties
@@ -30,12 +31,17 @@ MORE_TRIES = 5
 class Store:
     """The door to the rows within one transaction, one attribute per subject."""
 
-    def __init__(self, session: AsyncSession, on_rights: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        session: AsyncSession,
+        on_rights: Callable[[int], None] = lambda _: None,
+        counts: Counts | None = None,
+    ) -> None:
         self.session = session
         self._on_rights = on_rights
         self.parties = Parties(session)
         self.accounts = Accounts(session)
-        self.tasks = Tasks(session)
+        self.tasks = Tasks(session, counts)
         self.results = Results(session)
         self.events = Events(session)
         self.payloads = Payloads(session)
@@ -81,6 +87,7 @@ class Database:
         self.shared = self.engine.dialect.name != "sqlite"
         # SQLite has one writer; queueing here is fair and free of time-outs, queueing in SQLite is neither.
         self._writer = asyncio.Lock()
+        self._counts = Counts()
         self.on_doubt: Callable[[], None] = lambda: None
         """Called when a commit failed: it may have been made all the same, and nobody was told."""
         self.on_rights: Callable[[int], None] = lambda _: None
@@ -89,7 +96,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Store]:
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            yield Store(session)
+            yield Store(session, counts=self._counts)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Store]:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -198,7 +199,14 @@ class AuditEntry(Row):
 
 class Task(Row):
     __tablename__ = "tasks"
-    __table_args__ = (UniqueConstraint("collaboration_id", "key"), KEEP_IDS)
+    __table_args__ = (
+        UniqueConstraint("collaboration_id", "key"),
+        # For pages in the order of the ids, see store/tasks.py.
+        Index("ix_tasks_collaboration_id_id", "collaboration_id", "id"),
+        Index("ix_tasks_initiator_id_id", "initiator_id", "id"),
+        Index("ix_tasks_user_id_id", "user_id", "id"),
+        KEEP_IDS,
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     collaboration_id: Mapped[int] = mapped_column(ForeignKey("collaborations.id", ondelete="CASCADE"))
     key: Mapped[str] = mapped_column(String(64))
@@ -209,12 +217,13 @@ class Task(Row):
     image: Mapped[str] = mapped_column(String(512))
     run_id: Mapped[int] = mapped_column(index=True)
     databases: Mapped[list[str]] = mapped_column(JSON, default=list)
-    initiator_id: Mapped[int | None] = mapped_column(ForeignKey("organizations.id", ondelete="SET NULL"), index=True)
+    initiator_id: Mapped[int | None] = mapped_column(ForeignKey("organizations.id", ondelete="SET NULL"))
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), index=True)
     priority: Mapped[int] = mapped_column(default=0)
     retries: Mapped[int] = mapped_column(default=3)
     min_results: Mapped[int | None]
+    fail_fast: Mapped[bool] = mapped_column(default=False, server_default=false())
     deadline: Mapped[dt.datetime | None] = mapped_column(index=True)
     # Values of TaskState and of ResultState below: the numbers of the contract.
     state: Mapped[int]

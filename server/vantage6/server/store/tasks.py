@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Select, and_, exists, false, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    UnaryExpression,
+    and_,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from vantage6.server.store.counts import Counts, changed, next_value
 from vantage6.server.store.pages import ANY_TIME, Span, clauses_of
 from vantage6.server.store.tables import Result, Task
-from vantage6.server.store.tables import Sequence as SequenceRow
+
+MANY_PARTS = 16
+"""Of what somebody may see; beyond, a page is found by sorting."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +42,29 @@ class TaskSight:
     # A container: its own task and the children.
     family: int | None = None
 
+    @property
+    def key(self) -> Hashable:
+        ids = frozenset(self.collaboration_ids), frozenset(self.initiator_ids)
+        return self.everything, *ids, self.user_id, self.performer, self.family
+
     def clause(self) -> ColumnElement[bool] | None:
         if self.everything:
             return None
+        parts = self.parts()
+        return or_(*parts) if parts else false()
+
+    def parts(self) -> list[ColumnElement[bool]]:
+        """Each finds its rows in the order of their ids by one index."""
         parts: list[ColumnElement[bool]] = []
-        if self.collaboration_ids:
-            parts.append(Task.collaboration_id.in_(self.collaboration_ids))
-        if self.initiator_ids:
-            parts.append(Task.initiator_id.in_(self.initiator_ids))
+        parts += [Task.collaboration_id == id_ for id_ in sorted(self.collaboration_ids)]
+        parts += [Task.initiator_id == id_ for id_ in sorted(self.initiator_ids)]
         if self.user_id is not None:
             parts.append(Task.user_id == self.user_id)
         if self.performer is not None:
             parts.append(_performed_by(*self.performer))
         if self.family is not None:
-            parts.append(or_(Task.id == self.family, Task.parent_id == self.family))
-        return or_(*parts) if parts else false()
+            parts += [Task.id == self.family, Task.parent_id == self.family]
+        return parts
 
 
 @dataclass(frozen=True)
@@ -60,9 +82,18 @@ class TaskFilter:
     created_at: Span = ANY_TIME
     ids: Collection[int] | None = field(default=None)
 
-    def apply(self, query: Select[Task]) -> Select[Task]:
+    @property
+    def key(self) -> Hashable:
+        """Of a filter that looks only at what never changes of a task; None for others."""
+        if self.states is not None or self.ids is not None:
+            return None
+        fixed = (self.collaboration_id, self.parent_id, self.run_id, self.name, self.image, self.initiator_id)
+        return self.sight.key, self.performer, *fixed, self.user_id, self.created_at
+
+    def apply(self, query: Select[Task], sight: ColumnElement[bool] | None = None) -> Select[Task]:
+        """`sight` is one of the parts of what may be seen, in place of all of them."""
         clauses = [
-            self.sight.clause(),
+            self.sight.clause() if sight is None else sight,
             *clauses_of(self, Task),
             None if self.performer is None else _performed_by(*self.performer),
             None if self.states is None else Task.state.in_(self.states),
@@ -78,9 +109,25 @@ def _performed_by(organization_id: int, collaboration_id: int) -> ColumnElement[
     return and_(Task.collaboration_id == collaboration_id, performs)
 
 
+def _first_of_each(
+    wanted: TaskFilter,
+    parts: Sequence[ColumnElement[bool]],
+    beyond: ColumnElement[bool] | None,
+    order: UnaryExpression[int],
+    number: int,
+) -> Select[int]:
+    """Ids among which the first ones are: so many of each part, instead of sorting all that may be seen."""
+    firsts = []
+    for part in parts:
+        query = wanted.apply(select(Task), part).with_only_columns(Task.id).order_by(order).limit(number)
+        firsts.append(select((query if beyond is None else query.where(beyond)).subquery().c.id))
+    return select(union(*firsts).subquery().c.id)
+
+
 class Tasks:
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, counts: Counts | None = None) -> None:
         self._session = session
+        self._counts = counts
 
     async def get(self, task_id: int) -> Task | None:
         return await self._session.get(Task, task_id)
@@ -109,18 +156,33 @@ class Tasks:
         after: int | None = None,
     ) -> Sequence[Task]:
         order = Task.id.desc() if descending else Task.id.asc()
-        query = wanted.apply(select(Task)).order_by(order).offset(offset)
-        if after is not None:
-            query = query.where(Task.id < after if descending else Task.id > after)
+        beyond = None if after is None else Task.id < after if descending else Task.id > after
+        parts = wanted.sight.parts()
+        if limit is not None and 1 < len(parts) <= MANY_PARTS and not wanted.sight.everything and wanted.ids is None:
+            query = select(Task).where(Task.id.in_(_first_of_each(wanted, parts, beyond, order, offset + limit)))
+        else:
+            query = wanted.apply(select(Task))
+            query = query if beyond is None else query.where(beyond)
+        query = query.order_by(order).offset(offset)
         return (await self._session.scalars(query if limit is None else query.limit(limit))).all()
 
     async def count(self, wanted: TaskFilter) -> int:
-        query = wanted.apply(select(Task)).with_only_columns(func.count(Task.id))
-        return await self._session.scalar(query) or 0
+        async def between(after: int, until: int | None) -> int:
+            query = wanted.apply(select(Task)).with_only_columns(func.count(Task.id))
+            query = query.where(Task.id > after) if after else query
+            return await self._session.scalar(query if until is None else query.where(Task.id <= until)) or 0
+
+        if self._counts is None or (key := wanted.key) is None:
+            return await between(0, None)
+        return await self._counts.count(self._session, key, between)
 
     async def visible(self, task_id: int, sight: TaskSight) -> Task | None:
         rows = await self.find(TaskFilter(sight, ids=[task_id]))
         return rows[0] if rows else None
+
+    async def visible_ids(self, ids: Collection[int], sight: TaskSight) -> set[int]:
+        query = TaskFilter(sight, ids=ids).apply(select(Task)).with_only_columns(Task.id)
+        return set(await self._session.scalars(query))
 
     async def child_ids(self, task_ids: Collection[int]) -> dict[int, list[int]]:
         """Ids of the children of each task, ascending; absent where there are none."""
@@ -139,14 +201,7 @@ class Tasks:
 
     async def next_run_id(self) -> int:
         """A number that no run had before, also after tasks were deleted."""
-        dialect = self._session.get_bind().dialect.name
-        insert = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(SequenceRow)
-        statement = (
-            insert.values(name="run_id", value=1)
-            .on_conflict_do_update(index_elements=["name"], set_={"value": SequenceRow.value + 1})
-            .returning(SequenceRow.value)
-        )
-        return (await self._session.execute(statement)).scalar_one()
+        return await next_value(self._session, "run_id")
 
     def add(self, task: Task) -> None:
         self._session.add(task)
@@ -157,3 +212,4 @@ class Tasks:
     async def delete(self, task: Task) -> None:
         """Deletes it with its children, results and contents (ON DELETE CASCADE)."""
         await self._session.delete(task)
+        await changed(self._session)
