@@ -1,6 +1,6 @@
 """The real parts that some tests need: a Docker engine, the Envoy binary, PostgreSQL, Node.js, R.
 
-A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy,javascript,r`): then
+A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy,javascript,r,s3`): then
 it fails, so that a machine that should have it cannot pass without.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 import gc
 import os
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import docker
 import pytest
 from _pytest.nodeid import coerce_node_id
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException
 
 from .postgres import Postgres, PostgresMissingError, throw_away
 
@@ -41,7 +41,15 @@ def docker_engine() -> Iterator[DockerClient]:
     if client is None:
         missing("engine", "none answers at DOCKER_HOST or its default")
     yield client
+    # Names over folders that are gone; those of a node that is at work stay, or are made anew by its next run.
+    drop_volumes(client)
     client.close()
+
+
+def drop_volumes(client: DockerClient) -> None:
+    for volume in client.volumes.list(filters={"label": "vantage6-type=temporary"}):
+        with suppress(APIError):  # In use, or gone.
+            volume.remove()
 
 
 def _connect() -> DockerClient | None:

@@ -41,6 +41,7 @@ from vantage6.server.domain import tasks
 from vantage6.server.domain.caller import Operation, Resource, Scope, UserCaller
 from vantage6.server.domain.events import Topic
 from vantage6.server.domain.states import FINAL
+from vantage6.server.store.tables import Event as EventRow
 from vantage6.server.store.tables import Result, Task
 
 T = TypeVar("T")
@@ -141,6 +142,14 @@ class Small:
 
         async with self.server.database.read() as store:
             return list(await store.session.scalars(select(Result))), list(await store.session.scalars(select(Task)))
+
+    async def events(self) -> list[event_pb2.Event]:
+        """All that the server's log has of results."""
+        from sqlalchemy import select  # noqa: PLC0415 - only these tests look at all rows
+
+        async with self.server.database.read() as store:
+            events = [event_pb2.Event.FromString(row.body) for row in await store.session.scalars(select(EventRow))]
+        return [event for event in events if event.HasField("result")]
 
     async def books_are_equal(self) -> None:
         """The node holds nothing any more, the server nothing open, and nothing is left of the runs."""

@@ -35,11 +35,9 @@ def network(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerClien
 
 
 def containers(engine: DockerClient, network: Network) -> list[str]:
-    """Of algorithms and all else that the node has made, running or not."""
-    name = network.sites[0].name
-    return [
-        str(c.name) for c in engine.containers.list(all=True, ignore_removed=True) if name in str((c.name, c.labels))
-    ]
+    """All that the node has made: containers of algorithms and their helpers, running or not; volumes, networks."""
+    made = [*engine.containers.list(all=True, ignore_removed=True), *engine.volumes.list(), *engine.networks.list()]
+    return [str(each.name) for each in made if network.sites[0].name in str((each.name, each.attrs.get("Labels")))]
 
 
 def check(engine: DockerClient, network: Network, tasks_before: int, starts_before: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -20,6 +21,7 @@ from vantage6.node import app as node_app
 from vantage6.node.runtimes.base import Exit, RunSpec
 from vantage6.node.runtimes.null import NullRuntime
 from vantage6.server import app as server_app
+from vantage6.server.domain.states import FINAL
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.row("M27"), pytest.mark.xdist_group("chaos")]
 
@@ -176,6 +178,17 @@ async def test_disk_full(small: Small, point: str, first: int) -> None:
     note("disk full", point, "waits for room, run once")
 
 
+async def test_no_task_of_the_event_loop_is_left(small: Small) -> None:
+    """Of either side: runs, proxies, watches, uploads."""
+    for _ in range(2):
+        await run_once(small)
+    before = len(asyncio.all_tasks())
+    for _ in range(10):
+        await run_once(small)
+    assert len(asyncio.all_tasks()) <= before + 3
+    note("-", "tasks of the event loop after ten runs", "no more than before")
+
+
 @pytest.mark.parametrize("number", [50, pytest.param(200, marks=pytest.mark.chaos)])
 async def test_many_runs_end_in_the_same_second(tmp_path: Path, number: int) -> None:
     before = open_files()
@@ -189,8 +202,10 @@ async def test_many_runs_end_in_the_same_second(tmp_path: Path, number: int) -> 
             assert completed(await small.complete(task_id))
         await small.books_are_equal()
         results, _ = await small.rows()
-        assert [result.epoch for result in results] == [1] * number
+        assert [result.losses for result in results] == [0] * number
         note(f"{number} runs end in the same second", "one node", "each accepted once")
+        ends = Counter(event.result.result_id for event in await small.events() if int(event.result.state) in FINAL)
+        assert ends == Counter({result.id: 1 for result in results})
     assert open_files() <= before + 5
 
 

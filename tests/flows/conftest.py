@@ -50,5 +50,7 @@ def network(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, site_data: list[Path], images: None
 ) -> Iterator[Network]:
     """An encrypted collaboration of three sites."""
-    with running(tmp_path_factory.mktemp(request.param[0]), request.param, site_data) as made:
+    with running(
+        tmp_path_factory.mktemp(request.param[0]), request.param, site_data, node_settings={"share_logs": True}
+    ) as made:
         yield made
