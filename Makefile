@@ -14,7 +14,7 @@ export PATH := $(abspath $(VENV)/bin):$(PATH)
 export GRPC_ENABLE_FORK_SUPPORT := false
 
 .DEFAULT_GOAL := help
-.PHONY: openapi help setup demo test lint format types layers generated buf pytest protos docs images services chaos engine engine-stop bench lock clean javascript
+.PHONY: s3 openapi help setup demo test lint format types layers generated buf pytest protos docs images services chaos engine engine-stop bench lock clean javascript
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ demo: setup ## server, gateway and three hospitals, one federated regression (KE
 
 test: lint types layers generated buf pytest ## everything: lint, types, layers, generated code, buf, then all tests
 
-pytest: setup javascript images ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,… names them)
+pytest: setup javascript s3 images ## all tests (parts that are missing skip theirs, unless VANTAGE6_REQUIRE=engine,envoy,… names them)
 	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/*.xml
 	@status=0; \
 	$(PY) -m pytest -m "not engine" -n $(WORKERS) --dist loadgroup --junitxml=$(RESULTS)/parallel.xml || status=$$?; \
@@ -47,6 +47,11 @@ javascript: ## the packages of what is written in JavaScript, where there is a N
 	  (cd $$folder && { cmp -s package-lock.json node_modules/.installed || \
 	  { npm ci --silent --no-audit --no-fund && cp package-lock.json node_modules/.installed; }; }) || exit 1; done; \
 	else echo "javascript: no npm here; the tests that need it are skipped"; fi
+
+s3: setup ## an S3-compatible server to test blob stores against, apart from our own packages
+	@cmp -s requirements/s3.txt build/s3/installed.txt || { mkdir -p build && rm -rf build/s3 && \
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --target build/s3 --require-hashes -r requirements/s3.txt && \
+	cp requirements/s3.txt build/s3/installed.txt; }
 
 lint: setup ## ruff: rules and format
 	@$(PY) -m ruff check .

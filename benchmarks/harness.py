@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-NAMES = ("import", "envelope", "rest", "noop", "drain", "idle", "container", "payload")
+NAMES = ("import", "envelope", "rest", "noop", "drain", "idle", "lists", "container", "payload")
 MODULES = {"import": "imports", "envelope": "sealing"}
 
 BUSY = 0.15
