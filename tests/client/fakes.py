@@ -63,6 +63,9 @@ class Fake:
     break_watch_after: list[int] = field(default_factory=list)
     watching: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
     refreshing: asyncio.Event = field(default_factory=asyncio.Event)
+    # What was asked for: organizations one by one, and lists of results.
+    looked_up: list[int] = field(default_factory=list)
+    lists: list[result_pb2.ListResultsRequest] = field(default_factory=list)
     forgotten: int = 0
     break_write: int = 0
     break_read: int = 0
@@ -191,6 +194,7 @@ class Servicer(
 
     async def GetOrganization(self, request: Any, context: Context) -> organization_pb2.Organization:
         await self._check(context)
+        self.fake.looked_up.append(request.id)
         return self.fake.organizations[request.id]
 
     async def ListOrganizations(self, request: Any, context: Context) -> AsyncIterator[organization_pb2.Organization]:
@@ -254,6 +258,7 @@ class Servicer(
 
     async def ListResults(self, request: Any, context: Context) -> AsyncIterator[result_pb2.Result]:
         await self._check(context)
+        self.fake.lists.append(request)
         for each in self.fake.results.values():
             if each.task_id == request.task_id:
                 yield each

@@ -284,8 +284,8 @@ async def test_a_file_that_changes_while_it_is_sent(client: AsyncClient, fake: F
     path.write_bytes(bytes(1_000_000))
     content = content_of(path)
     path.write_bytes(bytes(1_000_100))
-    with OutgoingMade(content.pieces(), content.size) as source, pytest.raises(DataLoss, match="longer"):
+    with OutgoingMade(content.pieces(), content.size) as source, pytest.raises(FailedPrecondition, match="longer"):
         await upload(client._session, COLLABORATION, source)
     path.write_bytes(bytes(999_999))
-    with OutgoingMade(content.pieces(), content.size) as source, pytest.raises(DataLoss, match="shorter"):
+    with OutgoingMade(content.pieces(), content.size) as source, pytest.raises(FailedPrecondition, match="shorter"):
         await upload(client._session, COLLABORATION, source)

@@ -48,7 +48,9 @@ class Sealing:
                 description=str(asked.get("description", "")),
                 databases=[str(label) for label in databases],
                 deadline=dt.datetime.fromisoformat(asked["deadline"]) if asked.get("deadline") else None,
-                **{name: int(asked[name]) for name in ("retries", "min_results", "priority") if name in asked},
+                retries=_number(asked, "retries"),
+                min_results=_number(asked, "min_results"),
+                priority=_number(asked, "priority"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidArgument(f"the task is not complete, or one of its fields is no good: {error!r}") from error
@@ -68,6 +70,10 @@ class Sealing:
                 result["result"], result["error"] = None, {"reason": error.reason, "message": error.message}
                 continue
             result["result"], result["result_payload"] = base64.b64encode(data).decode(), None
+
+
+def _number(asked: Mapping[str, Any], name: str) -> int | None:
+    return int(asked[name]) if name in asked else None
 
 
 def _recipients(asked: Mapping[str, Any]) -> tuple[list[int], object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
-import html
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -73,4 +72,6 @@ def _escaped(value: object) -> str:
         text = ", ".join(str(each) for each in value)
     else:
         text = str(value)
-    return html.escape(text)
+    from html import escape  # noqa: PLC0415 - slow to load, and for notebooks only
+
+    return escape(text)

@@ -9,8 +9,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import platformdirs
-
 from vantage6.api.v1 import system_pb2
 from vantage6.client._encryption import Encryption
 from vantage6.client._harvest import Harvest
@@ -191,5 +189,7 @@ class AsyncClient(Legacy):
 
 def _default_known(endpoint: Endpoint) -> Path:
     """Ids of organizations mean something at one server only, so each server has a file of its own."""
+    import platformdirs  # noqa: PLC0415 - needed only where no file is named
+
     name = re.sub(r"[^A-Za-z0-9.-]", "_", endpoint.target)
     return platformdirs.user_config_path("vantage6", appauthor=False) / "known_organizations" / f"{name}.json"

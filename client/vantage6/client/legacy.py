@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json as json_format
 import ssl
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -115,6 +112,11 @@ class Legacy:
             return await asyncio.to_thread(self._ask, url, await self._session.fresh(), json, method)
 
     def _ask(self, url: str, token: str, json: object, method: str) -> Any:
+        # Slow to load, and for these calls only.
+        import http.client  # noqa: PLC0415
+        import urllib.error  # noqa: PLC0415
+        import urllib.request  # noqa: PLC0415
+
         data = None if json is None else json_format.dumps(json).encode()
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         endpoint = self._session.endpoint
