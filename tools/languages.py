@@ -48,7 +48,20 @@ R_ENV = {
 # What R itself calls when it starts; its front end is a shell script.
 R_TOOLS = ("sh", "bash", "which", "uname", "rm", "sed", "expr", "grep", "Rscript")
 # Drawing on a screen, and documentation.
-R_UNUSED = {"help", "html", "doc", "demo", "tests", "include", "tcltk", "cairo.so", "R_X11.so", "R_de.so", "po", "libtool"}
+R_UNUSED = {
+    "help",
+    "html",
+    "doc",
+    "demo",
+    "tests",
+    "include",
+    "tcltk",
+    "cairo.so",
+    "R_X11.so",
+    "R_de.so",
+    "po",
+    "libtool",
+}
 
 
 def skeleton(root: Path) -> None:

@@ -32,21 +32,33 @@ MADE = "<!-- made by tools/reference.py (make docs); do not edit -->\n"
 
 def commands() -> str:
     """Every command and option of `vserver`, `vnode` and `v6`, and the exit codes."""
-    parts = [MADE, "# Commands\n", "Server first, then node, then researcher. All of them say `--help`.\n", _codes()]
+    parts = [MADE, "# Commands\n", "Server first, then node, then researcher. All of them say `--help`.\n", _codes(),
+             _completion()]  # fmt: skip
     for name, group in (("vserver", vserver), ("vnode", vnode)):
         parts.append(f"## {name}\n\n{_paragraph(group)}\n")
-        parts += [_command(name, group.commands[each]) for each in sorted(group.commands)]
-    parts += [f"## v6\n\n{_paragraph(v6)}\n\n{_connection()}", *_below("v6", v6)]
+        parts += _below(name, group, set())
+    shared: set[str | None] = {option.name for option in v6.commands["logout"].params}
+    parts += [f"## v6\n\n{_paragraph(v6)}\n\n{_connection()}", *_below("v6", v6, shared)]
     return "\n".join(parts)
 
 
-def _below(program: str, group: click.Group) -> Iterator[str]:
+def _completion() -> str:
+    """How a shell learns the commands, their options and the names of configurations."""
+    lines = "\n".join(
+        f'    eval "$(_{name.upper()}_COMPLETE=bash_source {name})"' for name in ("vserver", "vnode", "v6")
+    )
+    return (
+        "## Completion\n\nIn `~/.bashrc`; `zsh_source` for zsh, and `fish_source` for fish. The names of "
+        f"configurations are completed as well.\n\n{lines}\n"
+    )
+
+
+def _below(program: str, group: click.Group, shared: set[str | None]) -> Iterator[str]:
     """The commands of a group, those of its own groups with them; less the options that all of them have."""
-    shared = {option.name for option in v6.commands["logout"].params}
     for name in sorted(group.commands):
         command = group.commands[name]
         if isinstance(command, click.Group):
-            yield from _below(f"{program} {name}", command)
+            yield from _below(f"{program} {name}", command, shared)
             continue
         kept = [each for each in command.params if each.name not in shared]
         yield _command(program, click.Command(name, params=kept, help=command.help))
