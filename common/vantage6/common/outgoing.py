@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from vantage6.common.chunks import CHUNK
-from vantage6.common.errors import DataLoss
+from vantage6.common.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
@@ -83,7 +83,7 @@ class OutgoingFile:
     def digest(self) -> bytes:
         while self._hashed.upto < self.size:
             if not self.piece_at(self._hashed.upto):
-                raise DataLoss(f"{self._path.name} became shorter while it was sent")
+                raise FailedPrecondition(f"{self._path.name} became shorter while it was sent")
         return self._hashed.digest()
 
 
@@ -103,7 +103,7 @@ class OutgoingMade(AbstractContextManager["OutgoingMade"]):
                 before = self._hashed.upto
                 self._hashed.take(before, piece)
                 if self._hashed.upto > self.size:
-                    raise DataLoss("the content became longer while it was sent")
+                    raise FailedPrecondition("the content became longer while it was sent")
                 self._file.write(piece)
                 if offset < self._hashed.upto:
                     return piece[offset - before :]
@@ -113,7 +113,7 @@ class OutgoingMade(AbstractContextManager["OutgoingMade"]):
         while self.piece_at(self._hashed.upto):
             pass
         if self._hashed.upto != self.size:
-            raise DataLoss("the content became shorter while it was sent")
+            raise FailedPrecondition("the content became shorter while it was sent")
         return self._hashed.digest()
 
     def __exit__(self, *_: object) -> None:
@@ -134,7 +134,7 @@ async def pieces_of(source: Outgoing, offset: int, aside: Aside = asyncio.to_thr
 
 
 class Requests(AbstractContextManager["Requests"]):
-    """Streams requests. gRPC answers an error of theirs by cancelling the caller: as a context, this raises the error."""
+    """Streams requests. gRPC answers an error of theirs by cancelling the caller: this context raises the error."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
