@@ -69,6 +69,6 @@ application:
             process.kill()
             await process.wait()
     assert process.returncode == 0
-    for word in (b"starting", b"contract=1.0", b"python=", b"online", b"stopped"):
+    for word in (b"starting", b"contract=1.0", b"python=", b"engine=", b"online", b"stopped"):
         assert word in text
     assert API_KEY.encode() not in text

@@ -16,6 +16,7 @@ from vantage6.api.v1.delivery_pb2 import Welcome
 from vantage6.common.background import Seat, tell_starter
 from vantage6.common.channel import open_channel
 from vantage6.common.contract import VERSION as CONTRACT_VERSION
+from vantage6.common.errors import Vantage6Error
 from vantage6.common.monitoring import Watched, monitored
 from vantage6.common.trust import KnownOrganizations
 from vantage6.node import metrics
@@ -23,6 +24,7 @@ from vantage6.node.audit import Audit
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
 from vantage6.node.disclosure import Disclosure
+from vantage6.node.doctor_runtime import check_runtime
 from vantage6.node.gate import Gate
 from vantage6.node.identity import settle_keys
 from vantage6.node.journal import Journal
@@ -160,7 +162,8 @@ async def serve(config: NodeConfig, environment: str = "application") -> None:
     """Runs a node until SIGTERM or SIGINT."""
     facts = {"state": "connecting", "environment": environment, "server": config.server_url}
     with seat(config).taken("node", **facts) as held:
-        log.info("starting", name=config.name, server=config.server_url, **versions(config.runtime))
+        engine = await _engine(config)
+        log.info("starting", name=config.name, server=config.server_url, **versions(config.runtime), engine=engine)
         if not config.policy.allowed_images and not config.policy.allowed_digests:
             log.warning("nothing_allowed", message="every run will be refused: set policy.allowed_images")
         node = Node(config)
@@ -173,6 +176,14 @@ async def serve(config: NodeConfig, environment: str = "application") -> None:
             await work
         except asyncio.CancelledError:
             log.info("stopped_by_signal")
+
+
+async def _engine(config: NodeConfig) -> str:
+    """The version of what runs algorithms; a node starts without it, and waits for it."""
+    try:
+        return (await check_runtime(config, deep=False))[0].detail
+    except (Vantage6Error, OSError) as error:
+        return str(error)
 
 
 def _tell(held: Seat, welcome: Welcome | None) -> None:

@@ -190,7 +190,7 @@ class NodeConfig(_Section):
     trust: Literal["first_use", "pinned"] = "first_use"
     """`first_use` pins an organization's key when it is first seen; `pinned` takes known keys only."""
     share_logs: bool = False
-    """Whether the end of an algorithm's log goes, sealed, to the researcher."""
+    """Whether what algorithms print goes to the researcher, while they run and at their end; sealed as results are."""
     share_errors: bool = False
     """Whether exceptions keep their texts, which may hold values from the data, in what `share_logs` sends."""
 

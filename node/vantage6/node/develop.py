@@ -5,6 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from watchfiles import Change
 
 SOURCE = Path("/source")
 PARTS = ("protos/gen", "common", "node")
@@ -31,7 +35,7 @@ def main() -> None:
     run_process(*watched, target=command, target_type="command", watch_filter=PythonFilter(), callback=_say)
 
 
-def _say(changes: set[tuple[object, str]]) -> None:
+def _say(changes: set[tuple[Change, str]]) -> None:
     names = ", ".join(sorted(str(Path(path).relative_to(SOURCE)) for _, path in changes))
     print(f"changed: {names}; the node begins anew", file=sys.stderr, flush=True)
 
