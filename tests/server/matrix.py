@@ -35,9 +35,11 @@ from vantage6.server.store.tables import Result, Session, Task
 from .conftest import Hospitals
 from .live import PASSWORD, ROOT_PASSWORD, Metadata
 
+# The last columns: an organization's own roles, with every rule that there is in this scope.
+SCOPES = ("own", "organization", "collaboration", "global")
 COLUMNS = (
     "root", "organization_admin", "collaboration_admin", "researcher", "viewer", "nobody", "node", "container",
-    "anonymous",
+    "anonymous", *(f"all_{scope}" for scope in SCOPES),
 )  # fmt: skip
 
 

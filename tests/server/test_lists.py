@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text, update
 
-from vantage6.api.v1 import organization_pb2, task_pb2
+from vantage6.api.v1 import organization_pb2, result_pb2, task_pb2
+from vantage6.server.domain.bus import LocalBus
+from vantage6.server.domain.events import EventHub, Topic
+from vantage6.server.domain.results import move, settle
+from vantage6.server.domain.states import ResultState
 from vantage6.server.store import bulk
+from vantage6.server.store.results import NewContent
 from vantage6.server.store.tables import Task
 from vantage6.server.store.tasks import TaskFilter, TaskSight
 
@@ -94,10 +100,10 @@ async def test_the_queue_is_read_from_the_index_of_open_results(hospitals: Hospi
     plans: list[str] = []
     async with live.database.read() as store:
         engine = live.database.engine.sync_engine
-        seen: list[tuple[str, tuple[object, ...]]] = []
+        seen: list[tuple[str, Any]] = []
 
-        def note(*arguments: object) -> None:
-            seen.append((str(arguments[2]), arguments[3]))  # type: ignore[arg-type]
+        def note(*arguments: Any) -> None:
+            seen.append((arguments[2], arguments[3]))
 
         event.listen(engine, "before_cursor_execute", note)
         await store.results.pending({(hospitals.a, hospitals.shared): 5})
@@ -107,7 +113,7 @@ async def test_the_queue_is_read_from_the_index_of_open_results(hospitals: Hospi
         connection = await store.session.connection()
         for statement, values in seen:
             rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
-            plans.append(" | ".join(str(row[3]) for row in rows))
+            plans.append(" | ".join(row["detail"] for row in rows.mappings()))
     assert len(plans) == 3
     for plan in plans:
         assert "ix_results_open" in plan
@@ -147,3 +153,40 @@ async def test_an_organization_that_goes_leaves_the_lists_of_its_tasks(hospitals
     await live.stubs.organizations.DeleteOrganization(request_gone, metadata=hospitals.root)
     async with live.database.read() as store:
         assert await store.tasks.count(wanted) == 0
+
+
+async def test_results_by_id_with_the_wanted_contents_only(hospitals: Hospitals) -> None:
+    live = hospitals.live
+    runs = [await live.add_run(hospitals.shared, hospitals.a) for _ in range(4)]
+    wanted = [runs[1][1].id, runs[3][1].id]
+    async with live.database.write() as store:
+        await store.results.add_contents([NewContent(wanted[0], kind, kind.encode()) for kind in ("input", "output")])
+    request = result_pb2.ListResultsRequest(ids=wanted, include_content=True, content_kinds=["output"])
+    found = await everything(live.stubs.results.ListResults(request, metadata=hospitals.root))
+    assert [result.id for result in found] == wanted
+    assert found[0].output_content.inline == b"output"
+    assert not found[0].HasField("input_content")
+    request = result_pb2.ListResultsRequest(ids=wanted, include_content=True)
+    found = await everything(live.stubs.results.ListResults(request, metadata=hospitals.root))
+    assert found[0].input_content.inline == b"input"
+
+
+async def test_a_watch_of_what_became_final(hospitals: Hospitals) -> None:
+    """Nothing else is sent; and one of a task that was complete before ends, whatever the log still has."""
+    live = hospitals.live
+    task, result = await live.add_run(hospitals.shared, hospitals.a)
+    bus = LocalBus()
+    hub = EventHub(live.database, bus)
+    watch = hub.open(Topic(task.id, only_final=True))
+    following = hub.follow(watch, None)
+    async with live.database.write() as store:
+        rows = await store.results.moving([result.id])
+        move(store, bus, task, rows[result.id], ResultState.ASSIGNED)
+        move(store, bus, task, rows[result.id], ResultState.COMPLETED)
+        await store.results.save(rows.values())
+        await settle(store, bus, [task])
+    seen = [event async for event in following]
+    assert [event.WhichOneof("kind") for event in seen] == ["result", "task"]
+    assert seen[1].task.results == 1
+    again = hub.follow(hub.open(Topic(task.id, only_final=True, over=True)), seen[1].id)
+    assert [event async for event in again] == []

@@ -18,7 +18,9 @@ def servicers() -> list[type[Any]]:
     for module in pkgutil.iter_modules(vantage6.server.rpc.__path__):
         loaded = importlib.import_module(f"vantage6.server.rpc.{module.name}")
         for _, cls in inspect.getmembers(loaded, inspect.isclass):
-            if cls.__name__.endswith("Servicer") and cls.__module__ == loaded.__name__:
+            # gRPC's own health service is nobody's contract.
+            ours = any(base.__name__.endswith("ServiceServicer") for base in cls.__bases__)
+            if ours and cls.__name__.endswith("Servicer") and cls.__module__ == loaded.__name__:
                 found.add(cls)
     return sorted(found, key=lambda cls: str(cls.__name__))
 

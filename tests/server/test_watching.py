@@ -11,7 +11,15 @@ from typing import Any
 import grpc
 import pytest
 
-from vantage6.api.v1 import auth_pb2, collaboration_pb2, delivery_pb2, event_pb2, user_pb2
+from vantage6.api.v1 import (
+    auth_pb2,
+    collaboration_pb2,
+    delivery_pb2,
+    event_pb2,
+    organization_pb2,
+    task_pb2,
+    user_pb2,
+)
 from vantage6.common.errors import Unauthenticated, Unavailable, Vantage6Error, from_rpc_error
 from vantage6.server.domain import events as events_module
 from vantage6.server.domain.bus import Happened, LocalBus
@@ -20,10 +28,12 @@ from vantage6.server.domain.events import Topic
 from vantage6.server.domain.links import Link, Run
 from vantage6.server.domain.running import MAX_TEXT, Runs
 from vantage6.server.domain.secrets import Lifetimes
+from vantage6.server.domain.states import ResultState
 from vantage6.server.domain.watching import LOG_OF_RESULT, RecentLogs
+from vantage6.server.store.tables import Result
 
 from .conftest import Hospitals
-from .live import bearer
+from .live import bearer, everything
 from .world import World, make_world
 
 pytestmark = [pytest.mark.row("M27")]
@@ -56,7 +66,7 @@ class Watching:
 def watch(request: pytest.FixtureRequest, hospitals: Hospitals) -> Any:
     """Opens a stream as somebody, through either door."""
 
-    async def begin(metadata: Any, **wanted: int) -> Watching:
+    async def begin(metadata: Any, **wanted: Any) -> Watching:
         stub = hospitals.live.stubs.events
         if request.param == "grpc":
             call = stub.Watch(event_pb2.WatchRequest(**wanted), metadata=metadata)
@@ -217,7 +227,7 @@ async def test_a_node_says_nothing_in_clear_in_an_encrypted_collaboration_and_no
     bus.subscribe(heard.append)
     task = await world.create_task()
     link = Link(NodeCaller(1, "north", 1, 1, 1), 10)
-    link.active[7] = Run(task, 1)  # type: ignore[arg-type]
+    link.active[7] = Run(task, 1)
     runs = Runs(bus)
     runs.log(link, delivery_pb2.LogLines(result_id=7, epoch=1, lines=b"patient 17"))
     runs.progress(link, delivery_pb2.Progress(result_id=7, epoch=1, text=b"patient 17"))
@@ -229,3 +239,30 @@ async def test_a_node_says_nothing_in_clear_in_an_encrypted_collaboration_and_no
     for _ in range(1000):
         runs.log(link, delivery_pb2.LogLines(result_id=7, epoch=1, lines=b"x" * 16_000))
     assert 10 < len(heard) < 100
+
+
+# --- who is missing
+
+
+@pytest.mark.row("M26")
+async def test_the_task_says_which_sites_are_missing_and_why_by_name(hospitals: Hospitals) -> None:
+    live = hospitals.live
+    task, failed = await live.add_run(hospitals.shared, hospitals.a)
+    async with live.database.write() as store:
+        store.results.add(Result(task_id=task.id, organization_id=hospitals.b, state=ResultState.PENDING))
+        row = await store.results.get(failed.id)
+        assert row is not None
+        row.state, row.reason, row.message = ResultState.REFUSED, "IMAGE_NOT_ALLOWED", "the site allows others only"
+    request = task_pb2.ListTaskResultsRequest(task_id=task.id)
+    metadata = await live.login("researcher_a")
+    found = [result async for result in live.stubs.tasks.ListTaskResults(request, metadata=metadata)]
+    names = {organization.id: organization.name for organization in await organizations(hospitals, metadata)}
+    assert [(r.organization_name, r.state, r.reason, r.message, r.node_online) for r in found] == [
+        (names[hospitals.a], ResultState.REFUSED, "IMAGE_NOT_ALLOWED", "the site allows others only", False),
+        (names[hospitals.b], ResultState.PENDING, "", "", False),
+    ]
+
+
+async def organizations(hospitals: Hospitals, metadata: Any) -> list[organization_pb2.Organization]:
+    request = organization_pb2.ListOrganizationsRequest()
+    return await everything(hospitals.live.stubs.organizations.ListOrganizations(request, metadata=metadata))

@@ -71,7 +71,11 @@ class Enclosing(grpc.aio.ServerInterceptor):
 
 def _decoded(inner: Any, deserializer: Callable[[bytes], Any]) -> Any:
     def call(request: bytes, context: Any) -> Any:
-        return inner(_message(deserializer, request), context)
+        message = _message(deserializer, request)
+        if b"\0" in request:
+            # PostgreSQL has no place for it in a text, SQLite has: here it ends for both.
+            _refuse_nul(message)
+        return inner(message, context)
 
     return call
 
@@ -92,3 +96,13 @@ def _message(deserializer: Callable[[bytes], Any], data: bytes) -> Any:
         return deserializer(data)
     except DecodeError as error:
         raise InvalidArgument("The request is no message of this method: it is damaged, or of another type.") from error
+
+
+def _refuse_nul(message: Any, path: str = "") -> None:
+    for field, value in message.ListFields():
+        name = f"{path}{field.name}"
+        for one in value if field.is_repeated else [value]:
+            if field.type == field.TYPE_MESSAGE:
+                _refuse_nul(one, f"{name}.")
+            elif field.type == field.TYPE_STRING and "\0" in one:
+                raise InvalidArgument(f"{name}: must not hold control characters.", field=name)

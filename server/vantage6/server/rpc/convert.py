@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vantage6.api.v1 import (
@@ -13,9 +14,9 @@ from vantage6.api.v1 import (
 )
 from vantage6.server.domain.caller import Operation, Resource, UserCaller, current_call
 from vantage6.server.domain.people import is_above
-from vantage6.server.domain.permissions import scope_of
+from vantage6.server.domain.permissions import allows, scope_of
 from vantage6.server.rpc.convert_tasks import result_message, task_message
-from vantage6.server.rpc.links import Value, collection, link, links, moment, null, value
+from vantage6.server.rpc.links import API, Value, collection, link, links, moment, null, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -141,7 +142,7 @@ def role_message(view: RoleView) -> role_pb2.Role:
         value(own) if organization is None else link(Resource.ROLE, row.id, call, organization_id=organization)
     )
     message.organization.CopyFrom(link(Resource.ORGANIZATION, organization, call, organization_id=organization))
-    message.users.CopyFrom(links(_user_link(user) for user in view.users))
+    message.users.CopyFrom(links(_user_link(user, ()) for user in view.users))
     return message
 
 
@@ -156,15 +157,16 @@ def node_link(row: Node) -> Value:
     return link(Resource.NODE, row.id, call, own=own, organization_id=row.organization_id, collaboration_ids=within)
 
 
-def _user_link(row: User, collaboration_ids: Sequence[int] = ()) -> Value:
-    call = current_call()
-    caller = call.caller
+def _user_link(row: User, within: Sequence[int] | None = None) -> Value:
+    """`within` are collaborations by which the caller may know of the user; None: the caller is looking at it."""
+    caller = current_call().caller
     own = isinstance(caller, UserCaller) and caller.id == row.id
-    above = isinstance(caller, UserCaller) and not own and is_above(caller, row)
-    return link(
-        Resource.USER, row.id, call,
-        own=own, organization_id=row.organization_id, collaboration_ids=collaboration_ids, view_only=above,
-    )  # fmt: skip
+    may = partial(allows, caller, Resource.USER, own=own, organization_id=row.organization_id)
+    methods = ["GET"] if within is None or may(Operation.VIEW, collaboration_ids=within) else []
+    if own or not isinstance(caller, UserCaller) or not is_above(caller, row):
+        methods += [verb for operation, verb in ((Operation.EDIT, "PATCH"), (Operation.DELETE, "DELETE"))
+                    if may(operation)]  # fmt: skip
+    return value({"id": row.id, "link": f"{API}/{Resource.USER}/{row.id}", "methods": methods})
 
 
 def _list_link(resource: Resource, path: str) -> Value:

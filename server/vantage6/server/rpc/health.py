@@ -41,7 +41,7 @@ class Health:
         return ""
 
 
-class HealthServicer(health_pb2_grpc.HealthServicer):
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it ships no types
     def __init__(self, health: Health) -> None:
         self._health = health
 

@@ -64,7 +64,6 @@ def link(
     own: bool = False,
     organization_id: int | None = None,
     collaboration_ids: Collection[int] = (),
-    view_only: bool = False,
 ) -> Value:
     """`{id, link, methods}`, or null for None. The named facts are of the thing that the link leads to."""
     if resource_id is None:
@@ -72,8 +71,7 @@ def link(
     methods = [
         verb
         for operation, verb in _VERBS.get(resource, _EVERY)
-        if (operation is Operation.VIEW or not view_only)
-        and allows(
+        if allows(
             call.caller, resource, operation,
             own=own, organization_id=organization_id, collaboration_ids=collaboration_ids,
         )

@@ -78,8 +78,9 @@ class _Stream:
         return self
 
     async def __anext__(self) -> bytes:
-        message = self._first or await anext(self._rest)
-        self._first = None
+        message, self._first = self._first, None
+        if message is None:
+            message = await anext(self._rest)
         self.sha256 = message.sha256 or self.sha256
         data: bytes = message.content.data
         return data
