@@ -30,7 +30,7 @@ from vantage6.node.link import DEFAULT_HEARTBEAT, MISSED
 from vantage6.node.runtimes.base import Exit, RunSpec
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain import events
-from vantage6.server.domain.events import EventHub, Topic
+from vantage6.server.domain.events import Topic, Watch
 from vantage6.server.rpc.delivery import MISSED_BEATS
 
 pytestmark = [pytest.mark.row("M27"), pytest.mark.envoy, pytest.mark.xdist_group("chaos")]
@@ -84,8 +84,13 @@ async def test_idle_streams_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(run, "render", lambda *args, **more: impatient(render(*args, **more)))
     monkeypatch.setattr(events, "QUIET_SECONDS", events.QUIET_SECONDS * PATIENCE / 60)
     begun: list[Topic] = []
-    opening = EventHub.open
-    monkeypatch.setattr(EventHub, "open", lambda hub, topic: (begun.append(topic), opening(hub, topic))[1])
+
+    class Counted(Watch):
+        def __init__(self, topic: Topic) -> None:
+            begun.append(topic)
+            super().__init__(topic)
+
+    monkeypatch.setattr(events, "Watch", Counted)
     certificates = make_certificates(tmp_path / "certificates")
     async with small_network(tmp_path, runtime=FakeRuntime(long_run), heartbeat=0.5) as small:
         config = GatewayConfig(

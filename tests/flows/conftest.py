@@ -51,6 +51,9 @@ def network(
 ) -> Iterator[Network]:
     """An encrypted collaboration of three sites."""
     with running(
-        tmp_path_factory.mktemp(request.param[0]), request.param, site_data, node_settings={"share_logs": True}
+        tmp_path_factory.mktemp(request.param[0]),
+        request.param,
+        site_data,
+        node_settings={"share_logs": True, "share_errors": True},
     ) as made:
         yield made

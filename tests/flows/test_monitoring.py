@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -123,7 +124,7 @@ def test_grpc_health_and_readiness_when_the_server_goes(watched: Network) -> Non
     """Last in this file: it stops the server."""
     node = watched.sites[0].node
     with grpc.insecure_channel(watched.addresses[0]) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
 
         def ask(service: str) -> int:
             return int(stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status)
@@ -132,7 +133,7 @@ def test_grpc_health_and_readiness_when_the_server_goes(watched: Network) -> Non
             assert ask(service) == SERVING
         with pytest.raises(grpc.RpcError) as caught:
             ask("nonsense")
-        assert caught.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         watching = stub.Watch(health_pb2.HealthCheckRequest(service="readiness"), timeout=60)
         assert next(watching).status == SERVING
         watched.server.stop()

@@ -115,21 +115,23 @@ def studying(folder: Path, runtime: str, sites: list[Path]) -> Iterator[Study]:
     with running(folder, runtime, sites) as network:
         file = folder / "config" / "vantage6" / "v6" / "proxy.json"
         process = start_proxy(network, folder / "config")
-        yield Study(network, file, pd.concat([pd.read_csv(path) for path in sites]))
-        assert process.stop() == 0
+        try:
+            process.wait_for("address and token")
+            yield Study(network, file, pd.concat([pd.read_csv(path) for path in sites]))
+        finally:
+            code = process.stop()
+        assert code == 0
         assert not file.exists()
 
 
 def start_proxy(network: Network, config: Path) -> Process:
     """`v6 proxy`, as the researcher starts it."""
-    program = str(Path(sys.executable).with_name("v6"))
-    process = Process("proxy", [
+    program, site = str(Path(sys.executable).with_name("v6")), network.sites[0]
+    return Process("proxy", [
         "env", f"XDG_CONFIG_HOME={config}", f"VANTAGE6_PASSWORD={PASSWORD}", program, "proxy",
-        "--username", "researcher", "--server", network.url, "--ca-file", str(network.ca_file), "--key", str(network.sites[0].key),
+        "--username", "researcher", "--server", network.url, "--ca-file", str(network.ca_file), "--key", str(site.key),
         "--known-organizations", str(network.folder / "known-by-proxy.json"),
     ], network.folder)  # fmt: skip
-    process.wait_for("address and token")
-    return process
 
 
 @pytest.fixture(scope="session")
