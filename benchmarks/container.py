@@ -40,7 +40,7 @@ def start_nodes(made: Deployment, count: int) -> list[Child]:
         folder = made.folder / f"site-{index}"
         folder.mkdir()
         party.keys.save(folder / "key.pem")
-        (folder / "data.csv").write_text("age\n30\n40\n", encoding="utf-8")
+        (folder / "data.csv").write_text("age\n" + "30\n40\n" * 5, encoding="utf-8")
         settings = {
             "name": f"bench-{time.time_ns() % 10**9}-{index}", "server_url": made.url, "ca_file": str(made.ca_file),
             "api_key": party.api_key, "private_key": str(folder / "key.pem"), "runtime": "docker",

@@ -21,10 +21,13 @@ import grpc
 import structlog
 
 from benchmarks.children import Child, memory_kib, obey
+from benchmarks.curve import plot
 from benchmarks.deployment import PASSWORD, Deployment, deployment, free_port, populate
 from benchmarks.harness import Bench, Row, Samples, Table
 from vantage6.client.client import AsyncClient
+from vantage6.common.channel import Endpoint, open_channel
 from vantage6.common.chunks import CHUNK
+from vantage6.gateway.certificates import Certificates, make_certificates
 from vantage6.node.app import Node
 from vantage6.node.config import load_config
 from vantage6.node.runtimes.base import Handle, RunSpec
@@ -66,18 +69,19 @@ class ClientRole:
             await self._client.setup_encryption(command["key"])
         begun = time.time()
         task = await self._client.task.create(
-            command["collaboration"], [command["organization"]], "image", Path(command["input"])
+            command["collaboration"], command["organizations"], "image", Path(command["input"])
         )
         created = time.time()
         folder = Path(command["output"])
-        (result,) = [each async for each in self._client.results(task, folder)]
-        if result.file is None:
-            raise RuntimeError(f"not completed: {result}")
-        return {"begun": begun, "created": created, "ended": time.time(), "file": str(result.file)}
+        results = [each async for each in self._client.results(task, folder)]
+        if lacking := [each for each in results if each.file is None]:
+            raise RuntimeError(f"not completed: {lacking}")
+        files = [str(each.file) for each in results]
+        return {"begun": begun, "created": created, "ended": time.time(), "files": files}
 
 
-async def bare_role(port: str) -> None:
-    """A gRPC server that throws away what is streamed to it."""
+async def bare_role(port: str, folder: str = "") -> None:
+    """A gRPC server that throws away what is streamed to it, with TLS if there is a folder with a certificate."""
 
     async def write(requests: AsyncIterator[bytes], _: object) -> bytes:
         size = 0
@@ -88,26 +92,40 @@ async def bare_role(port: str) -> None:
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Write": grpc.stream_unary_rpc_method_handler(write)}
     server = grpc.aio.server(options=(("grpc.max_receive_message_length", 4 * CHUNK),))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Bare", handlers),))
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    if folder:
+        key, chain = (Path(folder, name).read_bytes() for name in ("server.key", "server.pem"))  # noqa: ASYNC240
+        server.add_secure_port(f"127.0.0.1:{port}", grpc.ssl_server_credentials([(key, chain)]))
+    else:
+        server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     print("{}", flush=True)
     await server.wait_for_termination()
 
 
-async def bare(port: int, size: int) -> float:
-    """MB/s of a bare stream of the same chunks, without TLS and without doing anything with them."""
+async def bare(port: int, size: int, ca_file: Path | None = None) -> float:
+    """MB/s of a bare stream of the same chunks, without doing anything with them; with TLS if there is an authority."""
     chunk = os.urandom(CHUNK)
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(size // CHUNK):
             yield chunk
 
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with open_channel(Endpoint(f"http{'s' if ca_file else ''}://127.0.0.1:{port}", ca_file)) as channel:
         await channel.channel_ready()
         begun = time.perf_counter()
         call: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(METHOD)
         await call(chunks())
         return size / (time.perf_counter() - begun) / 1e6
+
+
+@contextlib.asynccontextmanager
+async def bare_server(folder: Path, certificates: Certificates | None = None) -> AsyncIterator[int]:
+    """Its port."""
+    port = free_port()
+    secure = (str(certificates.key.parent),) if certificates else ()
+    async with Child("benchmarks.payload", "bare", str(port), *secure, log=folder / "bare.log") as child:
+        await child.hear()
+        yield port
 
 
 class Memory:
@@ -143,14 +161,14 @@ class Memory:
         return {name: (self._most[name] - self._first[name]) / 1024 for name in self._most}
 
 
-def start_node(made: Deployment) -> Child:
-    folder = made.folder / "site"
+def start_node(made: Deployment, index: int = 0) -> Child:
+    folder = made.folder / (f"site{index}" if index else "site")
     folder.mkdir()
-    made.parties[0].keys.save(folder / "key.pem")
+    made.parties[index].keys.save(folder / "key.pem")
     settings = {
         "name": "payload", "server_url": made.url, "ca_file": str(made.ca_file), "runtime": "null",
-        "api_key": made.parties[0].api_key, "private_key": str(folder / "key.pem"),
-        "policy": {"allowed_images": [".*"]}, "limits": {"output_bytes": 8 * 1024 * MIB},
+        "api_key": made.parties[index].api_key, "private_key": str(folder / "key.pem"),
+        "policy": {"allowed_images": [".*"]}, "limits": {"output_bytes": 8 * 1024 * MIB, "input_bytes": 8 * 1024 * MIB},
         "directories": {key: str(folder / key) for key in ("task", "log", "data")},
     }  # fmt: skip
     (folder / "node.yaml").write_text(json.dumps({"application": settings}), encoding="utf-8")
@@ -188,10 +206,10 @@ async def once(made: Deployment, client: Child, size: int) -> dict[str, float]:
     answer = await client.ask(
         url=made.url, ca_file=str(made.ca_file), known=str(made.folder / "known.json"),
         key=str(made.folder / "site" / "key.pem"), collaboration=made.collaboration_id,
-        organization=made.parties[0].organization_id, input=str(source), output=str(folder),
+        organizations=[made.parties[0].organization_id], input=str(source), output=str(folder),
     )  # fmt: skip
     started = float((made.folder / "site" / "task" / "started").read_text(encoding="ascii"))
-    if not await asyncio.to_thread(same, source, Path(answer["file"])):
+    if not await asyncio.to_thread(same, source, Path(answer["files"][0])):
         raise RuntimeError("the output is not the input")
     return {
         "there": started - answer["begun"],
@@ -202,35 +220,41 @@ async def once(made: Deployment, client: Child, size: int) -> dict[str, float]:
 
 async def run(bench: Bench) -> Table:
     size = (128 if bench.quick else 1024) * MIB
-    port = free_port()
+    certificates = make_certificates(bench.folder / "bare")
     async with contextlib.AsyncExitStack() as stack:
-        reference = Child("benchmarks.payload", "bare", str(port), log=bench.folder / "bare.log")
-        await stack.enter_async_context(reference)
-        await reference.hear()
+        plain = await stack.enter_async_context(bare_server(bench.folder))
+        secure = await stack.enter_async_context(bare_server(bench.folder, certificates))
         made = await stack.enter_async_context(deployment(bench.folder / "network"))
         await populate(made, 1)
         node = await stack.enter_async_context(start_node(made))
         await node.wait_for("online")
         client = await stack.enter_async_context(Child("benchmarks.payload", "client", log=bench.folder / "client.log"))
         await once(made, client, WARM_UP)
-        speeds, there, back = [await bare(port, size)], [], []
+        speeds, tls, there, back = [await bare(plain, size)], [await bare(secure, size, certificates.ca)], [], []
         async with Memory(processes(made, node, client)) as memory:
-            for _ in range(bench.repeat(2, 1)):
+            for _ in range(bench.repeat(5, 1)):
                 seconds = await once(made, client, size)
                 there.append(size / seconds["there"] / 1e6)
                 back.append(size / seconds["back"] / 1e6)
-                speeds.append(await bare(port, size))
-    return _table(size, Samples(tuple(speeds), "MB/s"), (there, back), memory)
+                speeds.append(await bare(plain, size))
+                tls.append(await bare(secure, size, certificates.ca))
+    streams = (Samples(tuple(speeds), "MB/s"), Samples(tuple(tls), "MB/s"))
+    return _table(size, streams, (there, back), memory)
 
 
-def _table(size: int, stream: Samples, ways: tuple[list[float], list[float]], memory: Memory) -> Table:
+def _table(size: int, streams: tuple[Samples, Samples], ways: tuple[list[float], list[float]], memory: Memory) -> Table:
     if target := os.environ.get("BENCH_PAYLOAD_CURVE"):
-        Path(target).write_text(json.dumps(memory.curve), encoding="utf-8")
+        title = f"Resident memory while {size // MIB} MiB go to a node and back, over and over"
+        Path(target).write_text(plot(title, "MiB", memory.curve), encoding="utf-8")
     there, back = (Samples(tuple(values), "MB/s") for values in ways)
+    stream, tls = streams
     rows = [
         Row("bare gRPC stream, no TLS", stream),
-        Row("client to the run's input file", there, stream, BAR, at_least=True),
-        Row("the run's output file to the client's file", back, stream, BAR, at_least=True),
+        Row("bare gRPC stream with TLS", tls),
+        Row("client to the run's input file, against no TLS", there, stream, BAR, at_least=True),
+        Row("the same, against TLS", there, tls, BAR, at_least=True),
+        Row("the run's output file to the client's file, against no TLS", back, stream, BAR, at_least=True),
+        Row("the same, against TLS", back, tls, BAR, at_least=True),
     ]
     rows += [
         Row(f"growth of {name}", Samples((value,), "MiB"), bar=MOST_GROWTH, absolute=True)
@@ -245,7 +269,7 @@ if __name__ == "__main__":
         case ["node", config]:
             with contextlib.suppress(asyncio.CancelledError):
                 asyncio.run(node_role(config))
-        case ["bare", number]:
-            asyncio.run(bare_role(number))
+        case ["bare", number, *rest]:
+            asyncio.run(bare_role(number, *rest))
         case ["client"]:
             asyncio.run(obey(ClientRole()))
