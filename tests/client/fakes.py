@@ -61,6 +61,8 @@ class Fake:
     happened: asyncio.Event = field(default_factory=asyncio.Event)
     watches: list[int] = field(default_factory=list)
     break_watch_after: list[int] = field(default_factory=list)
+    # Instead: the token with which the watch began is over, and only a new one is taken.
+    expire_watch_after: list[int] = field(default_factory=list)
     watching: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
     refreshing: asyncio.Event = field(default_factory=asyncio.Event)
     # What was asked for: organizations one by one, and lists of results.
@@ -273,11 +275,15 @@ class Servicer(
             await fail(context, OutOfRange("no longer kept"))
         sent = 0
         limit = fake.break_watch_after.pop(0) if fake.break_watch_after else -1
+        expiry = fake.expire_watch_after.pop(0) if fake.expire_watch_after else -1
         while True:
             happened = fake.happened
             while position < len(fake.events):
                 if sent == limit:
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "the server goes away")
+                if sent == expiry:
+                    fake.access.clear()
+                    await fail(context, Unauthenticated("the token has expired"))
                 event = fake.events[position]
                 position, sent = position + 1, sent + 1
                 yield event

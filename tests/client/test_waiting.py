@@ -15,7 +15,7 @@ from vantage6.client import AsyncClient, ResultState, Task, TaskState
 from vantage6.client._display import Display, describe, missing, table
 from vantage6.client._view import Site, View
 from vantage6.common.envelope import Purpose, seal
-from vantage6.common.errors import DeadlineExceeded, NotFound
+from vantage6.common.errors import DeadlineExceeded, NotFound, Unauthenticated, Vantage6Error
 
 PULLING, RUNNING = result_pb2.RESULT_STATE_PULLING, result_pb2.RESULT_STATE_RUNNING
 
@@ -62,6 +62,65 @@ async def test_a_broken_watch_goes_on_after_the_last_event(client: AsyncClient, 
     fake.finish(task.id)
     assert (await asyncio.wait_for(waiting, 20)).complete
     assert fake.watches == [0, 1, 2]
+
+
+@pytest.mark.row("M27")
+async def test_a_watch_outlives_its_token(client: AsyncClient, fake: Fake) -> None:
+    """It ends with the token; the client gets a new one and goes on after the last event, of which none is lost."""
+    task = await create(client)
+    fake.expire_watch_after = [1, 1]
+    waiting = asyncio.create_task(client.wait(task))
+    await fake.watching.get()
+    fake.move(1, RUNNING)
+    await fake.watching.get()
+    fake.complete(1, 1)
+    await fake.watching.get()
+    fake.complete(2, 2)
+    fake.finish(task.id)
+    assert (await asyncio.wait_for(waiting, 20)).complete
+    assert fake.watches == [0, 1, 2]
+    assert len(fake.refreshed) == 2
+
+
+async def test_a_watch_ends_with_its_session(client: AsyncClient, fake: Fake) -> None:
+    task = await create(client)
+    fake.expire_watch_after = [1]
+    waiting = asyncio.create_task(client.wait(task))
+    await fake.watching.get()
+    fake.refresh = "another"
+    fake.move(1, RUNNING)
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(waiting, 20)
+
+
+async def log(client: AsyncClient, task: Task) -> list[str]:
+    return [f"{line.organization_id}: {line.text}" async for line in client.logs(task)]
+
+
+@pytest.mark.row("M38")
+async def test_lines_are_opened_shown_once_and_harmless(client: AsyncClient, fake: Fake) -> None:
+    task = await create(client)
+    binding = replace(fake.binding(fake.results[1], Purpose.OUTPUT), purpose=Purpose.LOG)
+
+    def sealed(text: bytes) -> bytes:
+        return seal(text, to=fake.own_key(), by=fake.sites[NORTH], binding=binding)
+
+    for lines in (b"one\ntwo\n", b"th\x1b[2Jree\n"):
+        said = event_pb2.LogEvent(result_id=1, task_id=task.id, organization_id=NORTH, lines=sealed(lines))
+        fake.happen(log=said)
+    fake.results[1].log_content.inline = sealed(b"two\nth\x1b[2Jree\nfour\n")
+    finish(fake, task)
+    assert await log(client, task) == [f"{NORTH}: {text}" for text in ("one", "two", "th [2Jree", "four")]
+
+
+@pytest.mark.attack
+@pytest.mark.row("M38")
+async def test_lines_of_somebody_else_are_no_lines(client: AsyncClient, fake: Fake) -> None:
+    task = await create(client)
+    fake.happen(log=event_pb2.LogEvent(result_id=1, task_id=task.id, organization_id=NORTH, lines=b"all is well\n"))
+    finish(fake, task)
+    with pytest.raises(Vantage6Error, match=r"envelope|sealed"):
+        await log(client, task)
 
 
 async def test_events_that_are_no_longer_kept(client: AsyncClient, fake: Fake) -> None:
