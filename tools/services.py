@@ -37,6 +37,7 @@ from tools.images import (
     say,
     site_layer,
 )
+from vantage6.common.contract import VERSION as CONTRACT_VERSION
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -95,12 +96,10 @@ def needed(extra: str) -> list[str]:
 
 def labels() -> dict[str, str]:
     """What an image says of itself, beside its content's digest."""
-    text = (ROOT / "server/vantage6/server/__init__.py").read_text()
-    contract = next(line for line in text.splitlines() if line.startswith("CONTRACT_VERSION"))
     return {
         "org.opencontainers.image.version": metadata.version(PROJECT),
         "org.opencontainers.image.licenses": "Apache-2.0",
-        "vantage6.contract": contract.split('"')[1],
+        "vantage6.contract": CONTRACT_VERSION,
     }
 
 
