@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import grpc
-from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
+if TYPE_CHECKING:
+    import grpc
+    from google.rpc import error_details_pb2
 
 DOMAIN = "vantage6"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -26,13 +25,24 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 _BY_REASON: dict[str, type[Vantage6Error]] = {}
 
 
+class _Status:
+    """Looked up when it is asked for: an algorithm's container has errors and no gRPC, which takes long to load."""
+
+    def __get__(self, error: Vantage6Error | None, kind: type[Vantage6Error]) -> grpc.StatusCode:
+        import grpc  # noqa: PLC0415
+
+        return grpc.StatusCode[kind.status_name]
+
+
 class Vantage6Error(Exception):
     """Root of all failures that a caller is told about; `message` names the field and the fix.
 
     `metadata` are facts for machines (ids, limits), never secrets: they travel to the caller.
     """
 
-    status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    status_name: ClassVar[str] = "INTERNAL"
+    """Name of the gRPC status."""
+    status = _Status()
     reason: ClassVar[str] = "INTERNAL"
 
     def __init_subclass__(cls) -> None:
@@ -52,7 +62,7 @@ class Vantage6Error(Exception):
 class InvalidArgument(Vantage6Error):
     """A field of the request is missing or malformed, whatever the state of the system."""
 
-    status = grpc.StatusCode.INVALID_ARGUMENT
+    status_name = "INVALID_ARGUMENT"
 
 
 class NotSealed(InvalidArgument):
@@ -66,7 +76,7 @@ class SerializationError(InvalidArgument):
 class Unauthenticated(Vantage6Error):
     """No token, or one that is not good (any more); or a wrong secret."""
 
-    status = grpc.StatusCode.UNAUTHENTICATED
+    status_name = "UNAUTHENTICATED"
 
 
 class SecondFactorRequired(Unauthenticated):
@@ -76,25 +86,25 @@ class SecondFactorRequired(Unauthenticated):
 class PermissionDenied(Vantage6Error):
     """The caller is known and may not do this."""
 
-    status = grpc.StatusCode.PERMISSION_DENIED
+    status_name = "PERMISSION_DENIED"
 
 
 class NotFound(Vantage6Error):
     """It does not exist, or the caller may not know of it."""
 
-    status = grpc.StatusCode.NOT_FOUND
+    status_name = "NOT_FOUND"
 
 
 class AlreadyExists(Vantage6Error):
     """A name or key is taken."""
 
-    status = grpc.StatusCode.ALREADY_EXISTS
+    status_name = "ALREADY_EXISTS"
 
 
 class FailedPrecondition(Vantage6Error):
     """The request is well-formed, but the system is in another state than it needs."""
 
-    status = grpc.StatusCode.FAILED_PRECONDITION
+    status_name = "FAILED_PRECONDITION"
 
 
 class ContractVersionUnknown(FailedPrecondition):
@@ -128,13 +138,13 @@ class LeaseLost(FailedPrecondition):
 class OutOfRange(Vantage6Error):
     """An offset or event id that is not (any more) there."""
 
-    status = grpc.StatusCode.OUT_OF_RANGE
+    status_name = "OUT_OF_RANGE"
 
 
 class ResourceExhausted(Vantage6Error):
     """A limit is reached: quota, size, number."""
 
-    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    status_name = "RESOURCE_EXHAUSTED"
 
 
 class Throttled(ResourceExhausted):
@@ -144,7 +154,7 @@ class Throttled(ResourceExhausted):
 class DataLoss(Vantage6Error):
     """Bytes arrived damaged."""
 
-    status = grpc.StatusCode.DATA_LOSS
+    status_name = "DATA_LOSS"
 
 
 class EnvelopeBroken(DataLoss):
@@ -154,33 +164,33 @@ class EnvelopeBroken(DataLoss):
 class Unavailable(Vantage6Error):
     """Cannot be reached now; trying again may help."""
 
-    status = grpc.StatusCode.UNAVAILABLE
+    status_name = "UNAVAILABLE"
 
 
 class DeadlineExceeded(Vantage6Error):
     """The call took longer than the caller would wait."""
 
-    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    status_name = "DEADLINE_EXCEEDED"
 
 
 class Cancelled(Vantage6Error):
     """The call was ended by one of its sides."""
 
-    status = grpc.StatusCode.CANCELLED
+    status_name = "CANCELLED"
 
 
 class Unimplemented(Vantage6Error):
     """The contract has it, this version does not."""
 
-    status = grpc.StatusCode.UNIMPLEMENTED
+    status_name = "UNIMPLEMENTED"
 
 
 class Internal(Vantage6Error):
     """A defect of the server; its log knows more."""
 
 
-_BY_STATUS: dict[grpc.StatusCode, type[Vantage6Error]] = {
-    cls.status: cls
+_BY_STATUS: dict[str, type[Vantage6Error]] = {
+    cls.status_name: cls
     for cls in (
         InvalidArgument, Unauthenticated, PermissionDenied, NotFound, AlreadyExists, FailedPrecondition, OutOfRange,
         ResourceExhausted, DataLoss, Unavailable, DeadlineExceeded, Cancelled, Unimplemented, Internal,
@@ -190,6 +200,9 @@ _BY_STATUS: dict[grpc.StatusCode, type[Vantage6Error]] = {
 
 def to_metadata(error: Vantage6Error) -> Metadata:
     """Trailing metadata that carry the error's reason and facts (`google.rpc.Status` with `ErrorInfo`)."""
+    from google.protobuf import any_pb2  # noqa: PLC0415
+    from google.rpc import error_details_pb2, status_pb2  # noqa: PLC0415
+
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
     code, _ = error.status.value
@@ -199,11 +212,13 @@ def to_metadata(error: Vantage6Error) -> Metadata:
 
 def from_rpc_error(error: grpc.RpcError) -> Vantage6Error:
     """Turns what a stub raised into the class that the other side raised."""
+    import grpc  # noqa: PLC0415
+
     status: grpc.StatusCode = error.code() or grpc.StatusCode.INTERNAL
     message: str = error.details() or status.name
     info = _error_info(error.trailing_metadata() or ())
     if info is not None:
-        cls = _BY_REASON.get(info.reason) or _BY_STATUS.get(status, Internal)
+        cls = _BY_REASON.get(info.reason) or _BY_STATUS.get(status.name, Internal)
         return cls(message, **dict(info.metadata))
     if status is grpc.StatusCode.INTERNAL and "RST_STREAM" in message:
         # A gateway resets the streams of a server that died; gRPC calls it INTERNAL, but it is the line that broke.
@@ -211,7 +226,7 @@ def from_rpc_error(error: grpc.RpcError) -> Vantage6Error:
     if status is grpc.StatusCode.INTERNAL and message == "Internal error from Core":
         # Said here, not there: a message could not be sent, since the call had ended before its status was known.
         return Unavailable(message)
-    return _BY_STATUS.get(status, Internal)(message)
+    return _BY_STATUS.get(status.name, Internal)(message)
 
 
 def from_rest(status: int, body: bytes) -> Vantage6Error:
@@ -223,15 +238,13 @@ def from_rest(status: int, body: bytes) -> Vantage6Error:
         reason, metadata = (details[0]["reason"], details[0].get("metadata", {})) if details else ("", {})
     except (ValueError, AttributeError, KeyError, TypeError):
         message, reason, metadata = f"HTTP status {status}", "", {}
-    cls = _BY_REASON.get(reason) or _BY_STATUS.get(_BY_HTTP.get(status, grpc.StatusCode.INTERNAL), Internal)
+    cls = _BY_REASON.get(reason) or _BY_STATUS.get(_BY_HTTP.get(status, "INTERNAL"), Internal)
     return cls(message, **metadata)
 
 
 _BY_HTTP = {
-    400: grpc.StatusCode.INVALID_ARGUMENT, 401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND, 409: grpc.StatusCode.ALREADY_EXISTS, 429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    501: grpc.StatusCode.UNIMPLEMENTED, 502: grpc.StatusCode.UNAVAILABLE, 503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+    400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 409: "ALREADY_EXISTS",
+    429: "RESOURCE_EXHAUSTED", 501: "UNIMPLEMENTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
 }  # fmt: skip
 
 
@@ -243,6 +256,9 @@ def _error_info(trailers: object) -> error_details_pb2.ErrorInfo | None:
 
 
 def _unpack(data: bytes) -> error_details_pb2.ErrorInfo | None:
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+    from google.rpc import error_details_pb2, status_pb2  # noqa: PLC0415
+
     info = error_details_pb2.ErrorInfo()
     try:
         for detail in status_pb2.Status.FromString(data).details:
