@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,4 +96,44 @@ async def test_uploads_wait_and_then_come_last(tmp_path: Path) -> None:
 async def test_is_for_its_user_only(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
     assert (tmp_path / "journal.sqlite").stat().st_mode & 0o077 == 0
+    await journal.close()
+
+
+async def test_what_comes_at_once_waits_for_the_disk_together_and_fails_alone(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    statements: list[str] = []
+    begin = threading.Event()
+    journal._thread.submit(begin.wait)  # so that all of them are waiting
+    journal._thread.submit(lambda: journal._db.set_trace_callback(statements.append))
+
+    def broken(_: sqlite3.Connection) -> None:
+        raise ValueError("mine alone")
+
+    adding = [asyncio.ensure_future(journal.add(Assignment(result_id=n, epoch=1), "token")) for n in range(1, 9)]
+    await asyncio.sleep(0)
+    begin.set()
+    await asyncio.gather(*adding)
+    assert statements.count("COMMIT") == 1
+    begin.clear()
+    journal._thread.submit(begin.wait)
+    failing = asyncio.ensure_future(journal._do(broken))
+    other = asyncio.ensure_future(journal.add(Assignment(result_id=9, epoch=1), "token"))
+    await asyncio.sleep(0)
+    begin.set()
+    with pytest.raises(ValueError, match="mine alone"):
+        await failing
+    await other
+    assert len(await journal.entries()) == 9
+    await journal.close()
+
+
+async def test_an_accepted_report_is_not_sent_again(tmp_path: Path) -> None:
+    """Also while it is only remembered that it was accepted."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    await journal.add(Assignment(result_id=1, epoch=1), "token", Report(result_id=1, epoch=1, state=states.ASSIGNED))
+    assert not await journal.accepted((1, 1), states.ASSIGNED)
+    assert await journal.reports() == []
+    await journal.add_report(Report(result_id=1, epoch=1, state=states.COMPLETED))
+    assert await journal.accepted((1, 1), states.COMPLETED)
+    assert await journal.entries() == []
     await journal.close()

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,17 +37,40 @@ class Head:
     digest: str
 
 
+@dataclass
+class _Waiting:
+    """A record that a thread waits for."""
+
+    record: dict[str, object]
+    done: bool = False
+    error: Exception | None = None
+
+
 class Audit:
     """Appends to one file. Each record is on the disk when `write` returns; calls from several threads are fine."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._queue: deque[_Waiting] = deque()
         self._head: Head | None = None
 
     def write(self, event: str, **facts: object) -> None:
         """Adds a record; `facts` are plain values, and never content."""
+        own = _Waiting({"event": event, **facts})
+        self._queue.append(own)
         with self._lock:
+            if not own.done:
+                self._write_queued()
+        if own.error is not None:
+            raise own.error
+
+    def _write_queued(self) -> None:
+        """What all threads want written, with one wait for the disk."""
+        batch = []
+        while self._queue:
+            batch.append(self._queue.popleft())
+        try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -54,9 +78,15 @@ class Audit:
                 # Until it is done, only the file knows how far it goes: a full disk may leave half a line, or the
                 # line without its head.
                 self._head = None
-                self._head = self._append(descriptor, head, {"event": event, **facts})
+                self._head = self._append(descriptor, head, *(each.record for each in batch))
             finally:
                 os.close(descriptor)
+        except Exception as error:  # noqa: BLE001 - raised in each thread that waits for it
+            for each in batch:
+                each.error = error
+        finally:
+            for each in batch:
+                each.done = True
 
     def _find_head(self, descriptor: int) -> Head:
         """Where an earlier life of the node left off; closes a line that it did not finish."""
@@ -71,14 +101,15 @@ class Audit:
             return self._append(descriptor, _head_of(last), torn)
         return _head_of(last)
 
-    def _append(self, descriptor: int, head: Head, record: dict[str, object]) -> Head:
+    def _append(self, descriptor: int, head: Head, *records: dict[str, object]) -> Head:
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps(
-            {"number": head.count + 1, "time": moment, **record, "before": head.digest}, ensure_ascii=True, default=str
-        ).encode()
-        _write(descriptor, line + b"\n")
+        after, lines = head, []
+        for record in records:
+            whole = {"number": after.count + 1, "time": moment, **record, "before": after.digest}
+            lines.append(json.dumps(whole, ensure_ascii=True, default=str).encode())
+            after = Head(after.count + 1, hashlib.sha256(lines[-1]).hexdigest())
+        _write(descriptor, b"".join(line + b"\n" for line in lines))
         os.fsync(descriptor)
-        after = Head(head.count + 1, hashlib.sha256(line).hexdigest())
         place = self.path.with_suffix(".head")
         unfinished = place.with_suffix(".new")
         unfinished.write_text(f"{after.count} {after.digest}\n", encoding="ascii")

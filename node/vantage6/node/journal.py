@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vantage6.api.v1.delivery_pb2 import Assignment, Report
 from vantage6.common.faults import point
@@ -73,18 +74,46 @@ class Journal:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         # Accepted reports of runs that go on; forgotten with the next change, since saying them again does no harm.
         self._said: list[tuple[int, int, int]] = []
+        self._queue: deque[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]] = deque()
         self._db = self._thread.submit(_open, path).result()
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def transaction() -> T:
-            with self._db:
-                if self._said:
-                    said, self._said = self._said, []
-                    self._db.executemany(_SAID, said)
-                return work(self._db)
-
+        done: Future[T] = Future()
+        self._queue.append((work, done))
+        self._thread.submit(self._do_queued)
         # Shielded: the thread goes on anyway, and half a wait must not look like half a change.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, transaction))
+        return await asyncio.shield(asyncio.wrap_future(done))
+
+    def _do_queued(self) -> None:
+        """All that waits in one transaction: one wait for the disk is enough for all of them."""
+        batch: list[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]] = []
+        while self._queue:
+            work, done = self._queue.popleft()
+            if done.set_running_or_notify_cancel():
+                batch.append((work, done))
+        try:
+            values = self._transaction([work for work, _ in batch])
+        except BaseException as error:  # noqa: BLE001 - it is for who asked
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for work, done in batch:
+                try:
+                    done.set_result(self._transaction([work])[0])
+                except BaseException as own:  # noqa: BLE001 - likewise
+                    done.set_exception(own)
+            return
+        for (_, done), value in zip(batch, values, strict=True):
+            done.set_result(value)
+
+    def _transaction(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        if not works:
+            return []
+        with self._db:
+            if self._said:
+                said, self._said = self._said, []
+                self._db.executemany(_SAID, said)
+            return [work(self._db) for work in works]
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Waits for room on a full disk: how a run ended is not known to anybody else."""
