@@ -24,7 +24,6 @@ from vantage6.server.domain.caller import (
 from vantage6.server.domain.permissions import scope_of
 from vantage6.server.openapi import document_bytes
 from vantage6.server.openapi_page import page_bytes
-from vantage6.server.rpc.convert import node_status
 from vantage6.server.rpc.links import API, collection, link, moment, value
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _node(row: Node) -> system_pb2.NodeStats:
     return system_pb2.NodeStats(
         id=row.id,
         name=row.name,
-        status=node_status(row).string_value,
+        status="online" if row.online else "offline",
         last_seen=moment(row.last_seen),
         organization=link(
             Resource.ORGANIZATION,

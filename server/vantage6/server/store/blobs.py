@@ -15,10 +15,10 @@ from pathlib import Path
 
 import obstore
 import structlog
-from obstore.exceptions import AlreadyExistsError, NotSupportedError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from vantage6.common.errors import DataLoss
+from vantage6.common.errors import DataLoss, Unavailable
 
 log = structlog.get_logger()
 
@@ -41,7 +41,15 @@ class Blobs:
             self._store = LocalStore(location)
 
     async def write_part(self, payload_id: str, index: int, data: bytes) -> None:
-        """Stores a part; DataLoss if it is there already with other bytes."""
+        """Stores a part; DataLoss if it is there already with other bytes, Unavailable if the store has a bad day."""
+        try:
+            await self._write_part(payload_id, index, data)
+        except (OSError, BaseError) as error:
+            # A full disk, a bucket that is away: it passes, and the upload goes on then. Its words name paths.
+            log.warning("payload_not_stored", payload_id=payload_id, part=index, error=type(error).__name__)
+            raise Unavailable("the payload store does not take anything at the moment; go on a little later") from error
+
+    async def _write_part(self, payload_id: str, index: int, data: bytes) -> None:
         name = _name(payload_id, index)
         if self._once:
             try:
