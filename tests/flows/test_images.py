@@ -16,6 +16,7 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
+from vantage6.common.contract import VERSION as CONTRACT_VERSION
 from vantage6.gateway.certificates import make_certificates
 from vantage6.node.runtimes.docker_events import release
 
@@ -64,7 +65,7 @@ def test_an_image_is_unprivileged_and_says_its_version(docker_engine: DockerClie
     assert config["Healthcheck"]["Test"][0] == "CMD"
     assert image.labels["org.opencontainers.image.version"] == version("vantage6-grpc")
     assert image.labels["org.opencontainers.image.title"] == f"vantage6 {name}"
-    assert image.labels["vantage6.contract"] == "1.0"
+    assert image.labels["vantage6.contract"] == CONTRACT_VERSION
     if name != "gateway":
         said = docker_engine.containers.run(image, ["version", "--json"], remove=True)
         found = json.loads(said)
