@@ -22,7 +22,7 @@ import json, os, subprocess, sys, tempfile, time
 folder = tempfile.mkdtemp()
 os.mkdir(folder + "/first")
 with open(folder + "/first/__init__.py", "w") as file:
-    file.write("import os\\ndef line():\\n    os._exit(0)\\n")
+    file.write("import os\\nfrom vantage6.algorithm import remote\\n@remote\\ndef line():\\n    os._exit(0)\\n")
 for name, text in (("input", 'json.{"method": "line", "args": [], "kwargs": {}}'), ("output", ""), ("token", "t")):
     with open(folder + "/" + name, "w") as file:
         file.write(text)
