@@ -11,6 +11,7 @@ import rich_click as click
 from vantage6.common import terminal
 from vantage6.common.commands import Code, Stop, json_option
 from vantage6.common.contexts import Context
+from vantage6.node.admin.inside import done_inside
 from vantage6.node.admin.options import of_node, title
 from vantage6.node.audit import AuditBroken, records, verify
 from vantage6.node.config import load_context
@@ -31,6 +32,7 @@ def verify_log(context: Context, *, as_json: bool) -> None:
 
     Example: vnode audit verify --name north
     """
+    done_inside(context, load_context(context), ["audit", "verify"], *(["--json"] if as_json else []))
     path = _file(context)
     try:
         head = verify(path)
@@ -52,6 +54,9 @@ def show_log(context: Context, *, last: int, result_id: int | None, event: str |
 
     Example: vnode audit show --name north --event left --last 10
     """
+    options = ["--last", str(last), *(["--json"] if as_json else []), *(["--event", event] if event else [])]
+    options += ["--result", str(result_id)] if result_id is not None else []
+    done_inside(context, load_context(context), ["audit", "show"], *options)
     chosen: deque[dict[str, Any]] = deque(maxlen=last)
     try:
         for record in records(_file(context)):

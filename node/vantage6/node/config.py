@@ -31,6 +31,8 @@ from vantage6.common.settings import APPLICATION, ConfigError, validate
 from vantage6.node.runtimes.hardening import Hardening
 
 API_KEY_VARIABLE = "VANTAGE6_NODE_API_KEY"
+INSIDE_VARIABLE = "VANTAGE6_NODE_INSIDE"
+"""Names the node for a command that is run in a container with the node's volume."""
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
@@ -295,6 +297,10 @@ def load_context(context: Context) -> NodeConfig:
     settled_config = config.model_copy(update={"name": name, "directories": settled, "monitoring": monitoring})
     # With a file of one's own, the name in it is enough; those in the folders may share a name with the other scope.
     settled_config.tell_apart(name if context.by_file else f"{name}-{context.scope}")
+    if instance := os.environ.get(INSIDE_VARIABLE):
+        from vantage6.node.dockerized import as_seen_inside  # noqa: PLC0415 - it stands on this module
+
+        return as_seen_inside(settled_config, instance)
     return settled_config
 
 

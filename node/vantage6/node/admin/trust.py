@@ -9,6 +9,7 @@ from vantage6.common.commands import Commands, Stop, facts_option, json_option, 
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.trust import KnownOrganizations
+from vantage6.node.admin.inside import done_inside
 from vantage6.node.admin.options import of_node
 from vantage6.node.config import load_context
 
@@ -26,6 +27,7 @@ def list_(context: Context, *, as_json: bool) -> None:
 
     Example: vnode trust list --name north
     """
+    done_inside(context, load_context(context), ["trust", "list"], *(["--json"] if as_json else []))
     try:
         pins = _known(context).pins()
     except Vantage6Error as error:
@@ -57,6 +59,8 @@ def accept(context: Context, organization: int, fingerprint: str, *, compromised
 
     Example: vnode trust accept --name north 3 1ada:5050:5097:...
     """
+    more = [*(["--compromised"] if compromised else []), str(organization), fingerprint]
+    done_inside(context, load_context(context), ["trust", "accept"], *more)
     try:
         whole = _known(context).accept_fingerprint(organization, fingerprint, compromised=compromised)
     except Vantage6Error as error:
