@@ -392,8 +392,6 @@ class OnPostgres(Delivery):
 @pytest.mark.postgres
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestDeliveryOnPostgres(OnPostgres.TestCase):  # type: ignore[misc, valid-type]
-    """Fewer of the same stories, where locks are of rows and a node's connections are looked up."""
-
     settings = settings(TestDelivery.settings, max_examples=int(os.environ.get("VANTAGE6_STORIES", "10")) // 5)
 
     @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from vantage6.api.v1 import delivery_pb2, event_pb2
+from vantage6.server.domain import bus as buses
 from vantage6.server.domain import tasks
 from vantage6.server.domain.bus import Bus, Connected, CutOff, Deadline, Happened, Resync, Signal, Stop, Wake
 from vantage6.server.domain.events import Topic, now
@@ -301,6 +302,7 @@ async def test_log_lines_travel_whatever_their_size(pair: Pair) -> None:
     assignment = (await hear(link)).assignments[0]
     watch = pair.a.hub.open(Topic(task_id=task.id))
     lines = os.urandom(60_000)
+    link.encrypted = False
     Runs(pair.b.bus).log(link, delivery_pb2.LogLines(result_id=assignment.result_id, sequence=1, lines=lines))
     found: list[event_pb2.Event] = []
     async with asyncio.timeout(10):
@@ -368,7 +370,7 @@ def test_signals_survive_the_wire() -> None:
     event = event_pb2.Event(id=7, collaboration_id=2, log=event_pb2.LogEvent(lines=os.urandom(50_000)))
     signals: list[Signal] = [
         Wake(1, 2), Stop(1, 2, 3, 4, "why"), Happened(event, 5, 6), Deadline(7), Connected(1, 2, 3), CutOff(1, 2),
-        Resync(),
+        buses.RightsChanged(8), Resync(),
     ]  # fmt: skip
     parts = wire.encode(2**31 - 1, signals)
     assert len(parts) > 5
