@@ -31,6 +31,10 @@ def network(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerClien
     try:
         with running(folder, "docker", [folder / "data.csv"]) as network:
             yield network
+            mine = network.sites[0].name
+        for volume in docker_engine.volumes.list():
+            if mine in str(volume.name):
+                volume.remove()
     finally:
         docker_engine.images.remove(IMAGE, force=True)
 
