@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,15 @@ async def test_a_wire(tmp_path: Path) -> None:
         assert await made.round() > 0
 
 
-async def test_a_round_after_a_past(tmp_path: Path) -> None:
+async def test_a_round_after_a_past() -> None:
     """Server, light and real nodes and client, without the gateway."""
-    async with deployment(tmp_path / "made", gateway=False) as made:
+    # Not pytest's own folder: the path of a run's socket must be short.
+    with tempfile.TemporaryDirectory(prefix="b-") as folder:
+        await a_round(Path(folder) / "made")
+
+
+async def a_round(folder: Path) -> None:
+    async with deployment(folder, gateway=False) as made:
         await populate(made, 2)
         add_past(made.database, made.collaboration_id, made.parties[0].organization_id, 30, contents=True)
         add_payloads(made.database, made.folder / "data" / "blobs", made.collaboration_id, 2, 2**22)
