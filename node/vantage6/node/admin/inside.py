@@ -1,7 +1,8 @@
-"""Commands about what a node in a container keeps in its volume: they are run in there, in a container that then goes."""
+"""Commands about what a node in a container keeps in its volume: they are run in a container of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from vantage6.node.doctor_runtime import engine
 
 
 def done_inside(context: Context, config: NodeConfig, command: Sequence[str], *options: str) -> None:
-    """Returns where the node's things are on this machine; otherwise does the command inside, and ends with its code."""
+    """Returns if the node's things are on this machine; otherwise does the command inside, and ends with its code."""
     if config.runtime != "docker" or os.environ.get(INSIDE_VARIABLE) or _runs_here(config):
         return
     if not Path(engine_socket()).exists() or not _has_volume(config):
@@ -55,10 +56,8 @@ def _has_volume(config: NodeConfig) -> bool:
 def _run(context: Context, config: NodeConfig, command: list[str]) -> int:
     with connected(config) as client:
         image = DEFAULT_IMAGE
-        try:
+        with contextlib.suppress(NotFound):  # It is stopped; any node of this version can read its volume.
             image = client.containers.get(container_name(config.name, context.scope)).attrs["Image"]
-        except NotFound:
-            pass  # It is stopped; any node of this version can read its volume.
         try:
             made = client.containers.run(
                 image, command, entrypoint=["python3", "-m", "vantage6.node.cli"], detach=True, network_mode="none",
