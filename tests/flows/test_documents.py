@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +55,8 @@ class Reader:
                 if name := re.match(r"# (\S+\.yaml)\n", text):
                     (self.home / name[1]).write_text(self.here(text))
                 continue
-            command, shown = "", []
+            command = ""
+            shown: list[str] = []
             for line in [*text.splitlines(), "$ "]:
                 if line.startswith("$ "):
                     if command:
@@ -101,6 +102,7 @@ class Reader:
 
 def general(line: str) -> str:
     """Without what differs from machine to machine: numbers, names of folders, sizes."""
+    line = re.sub(r"Docker \S+, API \S+", "Docker #", line)
     line = re.sub(r"(/[\w.@-]+)+/?", "/#", line)
     line = re.sub(r"\b[0-9a-f]{4,}\b|\d+", "#", line)
     return re.sub(r"(#[-.:,T+]?)+", "#", re.sub(r"\s+", " ", line)).strip()
@@ -119,7 +121,7 @@ def reader(docker_engine: DockerClient, tmp_path: Path) -> Iterator[Reader]:
         "127.0.0.1:5001": f"127.0.0.1:{free_port()}", "0.0.0.0:8443": f"{bridge}:{port}",
         "https://server.example:8443": f"https://{bridge}:{port}", "server.example": bridge,
         "/data/patients.csv": str(tmp_path / "patients.csv"), "--name north": f"--name {name}", "'north'": f"'{name}'",
-        "vantage6-north-user": f"vantage6-{name}-user",
+        "vantage6-north-user": f"vantage6-{name}-user", "north  application": f"{name}  application",
     })  # fmt: skip
     yield made
     made.leave()
@@ -129,7 +131,7 @@ def reader(docker_engine: DockerClient, tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.mark.row("M53")
 @pytest.mark.row("M24")
-def test_from_nothing_to_a_node_that_is_online(reader: Reader, record_property: pytest.RecordProperty) -> None:
+def test_from_nothing_to_a_node_that_is_online(reader: Reader, record_property: Callable[[str, object], None]) -> None:
     began = time.monotonic()
     reader.follow("install-server.md")
     keys = (reader.home / "keys.txt").read_text()
