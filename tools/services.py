@@ -139,9 +139,7 @@ def make(client: DockerClient, service: Service, base: str) -> None:
     say(f"{service.image}: image made in {time.monotonic() - began:.1f} s, {megabytes:.0f} MiB")
 
 
-def build(
-    client: DockerClient, stream: io.BufferedRandom, service: Service, base: str, marks: dict[str, str]
-) -> None:
+def build(client: DockerClient, stream: io.BufferedRandom, service: Service, base: str, marks: dict[str, str]) -> None:
     title = {"org.opencontainers.image.title": f"vantage6 {service.name}"}
     try:
         client.images.build(
