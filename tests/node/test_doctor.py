@@ -11,15 +11,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from click.testing import CliRunner
 
 from tests.node import faults
+from tests.node.faulty import Said, Site
 from tests.node.runtimes.registry import harbor, token_registry
 from vantage6.common import background
 from vantage6.common.background import Started
@@ -30,7 +29,6 @@ from vantage6.gateway.certificates import make_certificates
 from vantage6.node import doctor
 from vantage6.node.admin import container
 from vantage6.node.app import seat
-from vantage6.node.cli import main
 from vantage6.node.config import load_context
 from vantage6.node.doctor_runtime import _engine_version, _judged
 from vantage6.node.runtimes.base import ImageMissing
@@ -45,40 +43,6 @@ class Usage(NamedTuple):
     total: int
     used: int
     free: int
-
-
-@dataclass
-class Said:
-    code: int
-    text: str
-
-
-@dataclass
-class Site:
-    """A folder with a node's configuration that is right, for faults to be put in."""
-
-    folder: Path
-    stack: ExitStack
-    patch: pytest.MonkeyPatch
-    server: faults.Server
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def write(self, **changes: Any) -> Path:
-        config = self.folder / "north.yaml"
-        settings = {key: value for key, value in {**self.settings, **changes}.items() if value is not None}
-        config.write_text(json.dumps({"application": settings}, indent=1))
-        return config
-
-    def run(self, *arguments: str, main: Any = main) -> Said:
-        done = CliRunner().invoke(main, list(arguments))
-        assert "Traceback" not in done.output, done.output
-        return Said(done.exit_code, done.output)
-
-    def check(self, **changes: Any) -> Said:
-        return self.run("check", "--quick", "--config", str(self.write(**changes)))
-
-    def start(self, *arguments: str, **changes: Any) -> Said:
-        return self.run("start", "--config", str(self.write(**changes)), *arguments)
 
 
 @pytest.fixture
