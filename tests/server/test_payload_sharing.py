@@ -91,8 +91,8 @@ def two(hospitals: Hospitals, tmp_path: Path) -> Two:
     caller = UserCaller(
         hospitals.users["researcher_a"], "researcher_a", hospitals.a, frozenset({hospitals.shared}), 1, rules
     )
-    desks = [PayloadDesk(hospitals.live.database, Blobs(str(tmp_path / "blobs"))) for _ in range(2)]
-    return Two(*desks, caller, hospitals.shared)
+    one, other = (PayloadDesk(hospitals.live.database, Blobs(str(tmp_path / "blobs"))) for _ in range(2))
+    return Two(one, other, caller, hospitals.shared)
 
 
 async def stream(*pieces: bytes | asyncio.Event) -> AsyncIterator[bytes]:
