@@ -240,7 +240,14 @@ async def test_nothing_without_the_token(kit: Kit) -> None:
 @pytest.mark.attack
 async def test_web_pages_are_kept_out(kit: Kit) -> None:
     """A name of an attacker that has come to mean this machine; a page of another origin; both even with the token."""
-    for host in ("evil.example", f"evil.example:{kit.port}", "127.0.0.1", "127.0.0.1:1", f"127.0.0.1.evil:{kit.port}", ""):
+    for host in (
+        "evil.example",
+        f"evil.example:{kit.port}",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        f"127.0.0.1.evil:{kit.port}",
+        "",
+    ):
         assert (await kit.ask("GET", "/proxy", headers={"host": host}))[0] in (400, 403), host
     for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"},
                     {"origin": f"http://127.0.0.1:{kit.port}"}, {"sec-fetch-site": "same-site"}):  # fmt: skip

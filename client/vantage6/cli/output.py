@@ -10,8 +10,6 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import rich_click as click
-
 from vantage6.common import terminal
 
 
@@ -32,10 +30,10 @@ def _other(value: object) -> object:
 
 
 def write(value: object, file: Path | None = None) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=_other)
     if file is None:
-        click.echo(text)
+        terminal.write_json(value, _other)
     else:
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=_other)
         file.write_text(text + "\n", encoding="utf-8")
 
 
