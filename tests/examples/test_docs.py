@@ -21,7 +21,9 @@ from .conftest import ROOT
 
 DOCS = ROOT / "docs"
 REAL = (pytest.mark.envoy, pytest.mark.xdist_group("examples-network"))
-BLOCK = re.compile(r"^(?:<!-- file: (\S+) -->\n)?```(\w+)( engine)?\n(.*?)^```$(?:\n```text\n(.*?)^```$)?", re.M | re.S)
+BLOCK = re.compile(
+    r"^(?:<!-- file: (\S+) -->\n)?```(\w+)( engine)?\n(.*?)^```$(?:\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
