@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import click
@@ -55,11 +55,11 @@ def _style(cell: object) -> str:
     return _STYLES.get(str(cell), "")
 
 
-def write_json(value: Any) -> None:
+def write_json(value: Any, default: Callable[[Any], object] = str) -> None:
     """For programs: one document, always the whole of it."""
     if (ctx := click.get_current_context(silent=True)) is not None:
         ctx.meta[WRITTEN] = True
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=default))
 
 
 def say(text: str) -> None:
