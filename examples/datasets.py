@@ -47,13 +47,13 @@ def diabetes() -> pd.DataFrame:
 
 def visits() -> pd.DataFrame:
     """Visits to the doctor in a year (RAND health insurance experiment), every tenth person of 20,190."""
-    frame: pd.DataFrame = randhie.load_pandas().data
+    frame = pd.DataFrame(randhie.load_pandas().data)
     return frame[["mdvis", "disea", "physlm", "lncoins"]][::10].reset_index(drop=True)
 
 
 def heart() -> pd.DataFrame:
     """69 patients after a heart transplant (Stanford): days until death or the end of the study, and age."""
-    frame: pd.DataFrame = stanford.load_pandas().data
+    frame = pd.DataFrame(stanford.load_pandas().data)
     older = frame["age"].ge(48).map({True: "48 and over", False: "under 48"})
     return pd.DataFrame({"days": frame["survival"], "died": frame["censors"].astype(int), "age_group": older})
 

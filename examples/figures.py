@@ -88,7 +88,8 @@ def survival(frames: list[dict[str, Any]]) -> None:
         time = [0, *curve["time"]]
         axes.step(time, [1, *curve["survival"]], where="post", color=colour, label=f"{group} ({curve['count']})")
         axes.fill_between(time, [1, *curve["lower"]], [1, *curve["upper"]], step="post", color=colour, alpha=0.15, lw=0)
-        theirs = SurvfuncRight(*(pooled[pooled["age_group"] == group][name] for name in ("days", "died")))
+        members = pooled[pooled["age_group"] == group]
+        theirs = SurvfuncRight(members["days"], members["died"])
         axes.plot(theirs.surv_times, theirs.surv_prob, "o", color=colour, ms=2.5)
     axes.set(xlabel="days after the transplant", ylabel="alive", ylim=(0, 1.02), xlim=(0, None))
     axes.legend(frameon=False, title=f"age; log-rank p = {found['log_rank']['p_value']:.2f}")

@@ -114,7 +114,8 @@ def kaplan_meier(network: Network) -> float:
     frame = months(heart())
     far_off = [0.0]
     for group in groups:
-        theirs = SurvfuncRight(*(frame[frame["age_group"] == group][name] for name in ("days", "died")))
+        members = frame[frame["age_group"] == group]
+        theirs = SurvfuncRight(members["days"], members["died"])
         ours = found["curves"][group]
         far_off += [far(ours["time"], theirs.surv_times), far(ours["survival"], theirs.surv_prob)]
         far_off += [far(ours["standard_error"], theirs.surv_prob_se), far(ours["at_risk"], theirs.n_risk)]

@@ -23,8 +23,8 @@ class Source(Protocol):
     def frame(self, library: str) -> Any:
         """All of it as a data frame of `library`."""
 
-    def database(self) -> Database:
-        """How to connect to it."""
+    # How to connect to it.
+    def database(self) -> Database: ...
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Surroundings(Protocol):
     """Where functions get what they are handed from."""
 
-    def sources(self, count: int) -> Sequence[Source]:
-        """The task's first databases; InputError if it names fewer."""
+    # The task's first databases; InputError if it names fewer.
+    def sources(self, count: int) -> Sequence[Source]: ...
 
     def client(self) -> AlgorithmClient: ...
 

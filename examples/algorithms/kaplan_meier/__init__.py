@@ -48,7 +48,7 @@ def partial_events(
     groups: list[str] | None = None,
 ) -> dict[str, Table]:
     """The tables of the patients here, one for each group. Times are rounded to whole intervals."""
-    wanted = list(dict.fromkeys([time, event, *([group] if group else [])]))
+    wanted: list[str] = list(dict.fromkeys([time, event, *([group] if group else [])]))
     missing = [column for column in wanted if column not in frame]
     if missing:
         raise InputError(f"there is no column named {', '.join(missing)} here")
