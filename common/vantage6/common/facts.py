@@ -5,7 +5,7 @@ participants, another image or other databases than the creator named would need
 does not open. Keys of other forms are fine too; what the server says of such a task is then the server's word only.
 
 The key is `f1.NONCE.DIGEST`, both in base64url: NONCE 22 characters, DIGEST the first 24 bytes of SHA-256 over
-`"vantage6 task facts v1\\0"` and the JSON text `["NONCE",participants,"image",["label",…]]` (no blanks, all beyond ASCII
+`"vantage6 task facts v1\\0"` and the JSON text `["NONCE",participants,"image",["label",…]]` (no blanks, all but ASCII
 escaped).
 """
 
