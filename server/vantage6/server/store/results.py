@@ -178,7 +178,7 @@ class Results:
         for (organization_id, collaboration_id), number in wanted.items():
             query = _queue().where(Result.organization_id == organization_id, Task.collaboration_id == collaboration_id)
             query = query.order_by(Task.priority.desc(), Result.id).limit(number)
-            found += [(Moving(*row[1:]), row[0]) for row in await self._session.execute(query)]
+            found += [(Moving(*columns), task) for task, *columns in await self._session.execute(query)]
         return found
 
     async def _pending_for_many(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Moving, Task]]:
