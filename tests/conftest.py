@@ -1,6 +1,6 @@
 """The real parts that some tests need: a Docker engine, the Envoy binary, PostgreSQL, Node.js, R.
 
-A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy,javascript,r,s3`): then
+A test that needs one is skipped where there is none, unless VANTAGE6_REQUIRE names it (`engine,envoy,…,r,s3`): then
 it fails, so that a machine that should have it cannot pass without.
 """
 
