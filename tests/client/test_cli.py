@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from tests.client.fakes import COLLABORATION, NORTH, SOUTH, Fake
 from vantage6.api.v1 import result_pb2
 from vantage6.cli.main import main
-from vantage6.client import AsyncClient
+from vantage6.client import AsyncClient, Client
+from vantage6.client._models import LogLine
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +75,14 @@ async def test_failures_are_one_line(task_id: int, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("VANTAGE6_PASSWORD", "guess")
     done = await v6("task", "show", "1")
     assert "wrong name or password" in done.output
+
+
+@pytest.mark.attack
+async def test_logs_are_shown_line_by_line_and_harmless(task_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def logs(self: Client, task: int) -> list[LogLine]:
+        assert task == task_id
+        return [LogLine(NORTH, "Hospital North", 1, "round 1"), LogLine(NORTH, "Hospital North", 1, "\x1b[2Jx")]
+
+    monkeypatch.setattr(Client, "logs", logs)
+    done = await v6("task", "logs", str(task_id))
+    assert done.stdout == "Hospital North: round 1\nHospital North: ?[2Jx\n"

@@ -266,7 +266,8 @@ async def test_web_pages_are_kept_out(kit: Kit) -> None:
     "target",
     ["/", "/api", "/apix/task", "//evil.example/api/task", "/api/../secret", "/api/%2e%2e/secret", "/api/task/..%2f..",
      "/api//task", "http://evil.example/api/node", "/api/task;x", "/api/task\\x",
-     "/vantage6.api.v1.TaskService/GetTask", "/api/token/user", "/api/token/refresh", "/api/recover/reset", "*", "/api/@evil.example/"],
+     "/vantage6.api.v1.TaskService/GetTask",
+     "/api/token/user", "/api/token/refresh", "/api/recover/reset", "*", "/api/@evil.example/"],
 )  # fmt: skip
 async def test_only_the_rest_api_is_behind_it(kit: Kit, target: str) -> None:
     head = f"Host: 127.0.0.1:{kit.port}\nAuthorization: Bearer {TOKEN}\n\n"

@@ -162,6 +162,19 @@ def cancel(connection: Connection, task_id: int) -> None:
         click.echo(str(client.task.cancel(task_id).state))
 
 
+@task.command("logs")
+@click.argument("task_id", type=int)
+@connected
+def logs(connection: Connection, task_id: int) -> None:
+    """Follow what a task's runs print, where the site shares it, until the task is complete.
+
+    Example: v6 task logs 7
+    """
+    with connection.client(opening=True) as client:
+        for line in client.logs(task_id):
+            click.echo(terminal.harmless(line))
+
+
 @task.command("result")
 @click.argument("task_id", type=int)
 @click.option("--output", "file", type=PATH, help="Write there instead of here.")
