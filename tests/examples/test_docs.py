@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.text import Text
 
-from tests.flows.network import PASSWORD, Network, make_site
+from tests.flows.network import IMAGES, PASSWORD, Network, make_site
 
 from .conftest import ROOT
 
 DOCS = ROOT / "docs"
-REAL = (pytest.mark.envoy, pytest.mark.xdist_group("examples-network"))
 BLOCK = re.compile(
     r"^(?:<!-- file: (\S+) -->\n)?```(\w+)( engine)?\n(.*?)^```$(?:\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
@@ -106,7 +111,10 @@ def plain(real_network: tuple[Network, Path]) -> Iterator[None]:
     folder = network.folder / "p"
     folder.mkdir()
     data = {"diabetes": network.folder / "diabetes-1.csv"}
-    site = make_site(replace(network, folder=folder, collaboration_id=made.id), one, data, {"encrypted": False})
+    # The runtime's name begins the node's, which has to be another one than that of the encrypted collaboration.
+    like = replace(network, folder=folder, collaboration_id=made.id, runtime="plain")
+    settings = {"encrypted": False, "runtime": "sandbox", "runtime_options": {"image_folder": str(IMAGES)}}
+    site = make_site(like, one, data, {**settings, "private_key": str(network.sites[0].key)})
     try:
         site.node.wait_for("online")
         yield
@@ -165,3 +173,52 @@ def lay_out(found: list[Block], folder: Path) -> None:
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (DOCS / page).read_text(encoding="utf-8")):
         assert (DOCS / target).exists(), target
+
+
+@pytest.mark.row("M26")
+@pytest.mark.envoy
+@pytest.mark.xdist_group("examples-network")
+def test_a_terminal_shows_every_site(settled: Callable[[str], str], real_network: tuple[Network, Path]) -> None:
+    """`v6 task wait` on a real terminal; with CAPTURE=1 what it shows becomes docs/images/progress.svg."""
+    network, capture = real_network[0], os.environ.get("CAPTURE")
+    login = "v6 login --server https://server.example --ca-file ca.pem --key private_key.pem --username researcher"
+    ask = (
+        "v6 task create -c 1 -o 1 -i vantage6/examples/glm:dev -m glm -k outcome=malignant -k kind=binomial "
+        '-k \'features=["radius", "texture", "symmetry"]\' -d cancer --name "malignant tumours"'
+    )
+    task = int(shell(settled(f"{login}\n{ask}\n")))
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 92, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "92"}
+    waiting = subprocess.Popen(["v6", "task", "wait", str(task)], stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    said = b""
+    with contextlib.suppress(OSError), open(master, "rb", buffering=0) as screen:  # noqa: PTH123 - a descriptor
+        while piece := screen.read(4096):
+            said += piece
+    assert waiting.wait(60) == 0
+    frames = screens(said.decode())
+    shown = "\n".join(frames)
+    for each in ("malignant tumours", network.client.organization.get(1).name, "running 0:0", "done in 0:"):
+        assert each in shown
+    assert any("↳ hospital 2" in frame for frame in frames)
+    if capture:
+        (DOCS / "images" / "progress.svg").write_text(picture(task, frames), encoding="utf-8")
+
+
+def screens(said: str) -> list[str]:
+    """What stood on the terminal, one after the other: the display goes back up before it draws itself anew."""
+    frames = re.split(r"(?:\r?\x1b\[1A|\x1b\[2K|\r)+(?=\S|\x1b)", said)
+    return [frame for frame in dict.fromkeys(re.sub(r"\x1b\[\?25.|\r", "", each) for each in frames) if frame.strip()]
+
+
+def picture(task: int, frames: list[str]) -> str:
+    """The display early, in the middle and at its end, without fonts from elsewhere."""
+    whole = [frame for frame in frames if "malignant tumours" in frame]
+    console = Console(record=True, width=92, file=io.StringIO(), force_terminal=True)
+    for number in (len(whole) // 4, len(whole) // 2, -1):
+        console.print(f"[dim]$[/] v6 task wait {task}" if number == len(whole) // 4 else "[dim]…[/]")
+        console.print(Text.from_ansi(whole[number]))
+    form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    made = console.export_svg(title="v6 task wait", code_format=form, unique_id="progress")
+    return "\n".join(line.rstrip() for line in made.splitlines()) + "\n"
