@@ -88,8 +88,7 @@ class Tasks(Noun):
             name=name or ("" if sealed else _method(input)),
         )  # fmt: skip
         if deadline is not None:
-            moment = dt.datetime.now(dt.UTC) + deadline if isinstance(deadline, dt.timedelta) else deadline
-            request.deadline.FromDatetime(moment.astimezone(dt.UTC))
+            request.deadline.FromDatetime(_moment(deadline))
         content = await asyncio.to_thread(content_of, input)
         request.organizations.extend(await self._inputs(content, members, where.id, request.key if sealed else ""))
         return await self._sent(request)
@@ -184,6 +183,11 @@ def _small(content: Content, count: int) -> bytes | None:
     if size > INLINE_LIMIT or count * size > REQUEST:
         return None
     return b"".join(content.pieces())
+
+
+def _moment(deadline: dt.datetime | dt.timedelta) -> dt.datetime:
+    moment = dt.datetime.now(dt.UTC) + deadline if isinstance(deadline, dt.timedelta) else deadline
+    return moment.astimezone(dt.UTC)
 
 
 def _method(value: object) -> str:
