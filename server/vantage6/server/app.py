@@ -172,7 +172,8 @@ class Server:
             database, self.accounts, self.dispatcher, self.desk, Runs(bus), self._config.heartbeat_seconds
         )
         delivery_pb2_grpc.add_DeliveryServiceServicer_to_server(delivery, server)
-        task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, self.blobs), server)
+        tasks = TaskServicer(database, bus, self.blobs, self._config.subtask_limits)
+        task_pb2_grpc.add_TaskServiceServicer_to_server(tasks, server)
         result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
         event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, self.hub, self.guard), server)
         payloads = PayloadServicer(PayloadDesk(database, self.blobs, self._config.collaboration_quota_bytes))

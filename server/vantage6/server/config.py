@@ -14,6 +14,7 @@ from vantage6.common.monitoring import ADDRESS
 from vantage6.common.monitoring import VARIABLE as MONITORING_VARIABLE
 from vantage6.common.settings import validate
 from vantage6.server.domain.secrets import Lifetimes
+from vantage6.server.domain.subtasks import MAX_DEPTH, MAX_PER_RUN, SubtaskLimits
 from vantage6.server.mail import MailConfig
 
 URI_VARIABLE = "VANTAGE6_DB_URI"
@@ -64,6 +65,10 @@ class ServerConfig(BaseModel):
     upload_hours: float = Field(default=24, gt=0, le=24 * 365)
     # Days after a task's end at which its inputs, outputs and logs are deleted; the task stays. 0 keeps them.
     results_retention_days: float = Field(default=0, ge=0, le=36500)
+    # How far subtasks may ask for subtasks: 1 is a user's task that asks for some, and these for none.
+    max_subtask_depth: int = Field(default=MAX_DEPTH, ge=1, le=100)
+    # How many subtasks all that one user's task led to may have.
+    max_subtasks_per_run: int = Field(default=MAX_PER_RUN, ge=1, le=10_000_000)
     jwt_secret_file: Path | None = None
     """Secret that signs tokens, made at the first start; replicas share one. token.secret in data_dir unless given."""
     root_email: str = "root@localhost"
@@ -99,6 +104,10 @@ class ServerConfig(BaseModel):
     @property
     def retention(self) -> dt.timedelta | None:
         return dt.timedelta(days=self.results_retention_days) if self.results_retention_days else None
+
+    @property
+    def subtask_limits(self) -> SubtaskLimits:
+        return SubtaskLimits(self.max_subtask_depth, self.max_subtasks_per_run)
 
     @property
     def secret_file(self) -> Path:

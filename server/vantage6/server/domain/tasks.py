@@ -26,12 +26,14 @@ from vantage6.server.domain.checks import check_moment, check_text
 from vantage6.server.domain.events import now, record_result, record_task
 from vantage6.server.domain.results import cancel_family
 from vantage6.server.domain.states import FINAL, ResultState, TaskState
+from vantage6.server.domain.subtasks import SubtaskLimits, check_limits, priority_under
 from vantage6.server.store.results import NewContent
 from vantage6.server.store.sql import Store
 from vantage6.server.store.tables import Collaboration, Payload, Task
 
 MAX_RETRIES = 10
 DEFAULT_RETRIES = 3
+STANDARD = SubtaskLimits()
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,12 @@ class Origin:
     parent_id: int | None = None
     # None: a new one.
     run_id: int | None = None
+    priority: int = 0
 
 
-async def create(store: Store, bus: Bus, caller: Caller, request: task_pb2.CreateTaskRequest) -> Task:
+async def create(
+    store: Store, bus: Bus, caller: Caller, request: task_pb2.CreateTaskRequest, limits: SubtaskLimits = STANDARD
+) -> Task:
     """Creates a task with a pending result for each organization; the same key gives the same task again."""
     _check(request)
     collaboration = await store.parties.collaboration(request.collaboration_id)
@@ -57,7 +62,7 @@ async def create(store: Store, bus: Bus, caller: Caller, request: task_pb2.Creat
         await store.lock_name(f"task:{collaboration.id}:{request.key}")
     if request.key and (known := await store.tasks.by_key(collaboration.id, request.key)):
         return _repeated(known, digest, caller)
-    origin = await _origin(store, caller, request)
+    origin = await _origin(store, caller, request, limits)
     targets = await _targets(store, collaboration, caller, request)
     await _check_inputs(store, collaboration, targets, request, caller)
     task = await _task_row(store, collaboration, origin, request, digest)
@@ -115,9 +120,11 @@ def _repeated(known: Task, digest: bytes, caller: Caller) -> Task:
     return known
 
 
-async def _origin(store: Store, caller: Caller, request: task_pb2.CreateTaskRequest) -> Origin:
+async def _origin(
+    store: Store, caller: Caller, request: task_pb2.CreateTaskRequest, limits: SubtaskLimits
+) -> Origin:
     if isinstance(caller, ContainerCaller):
-        return await _origin_of_container(store, caller, request)
+        return await _origin_of_container(store, caller, request, limits)
     if not isinstance(caller, UserCaller):
         raise PermissionDenied("tasks are created by users and by algorithms")
     if caller.organization_id is None:
@@ -135,10 +142,12 @@ async def _origin(store: Store, caller: Caller, request: task_pb2.CreateTaskRequ
     )
     if request.collaboration_id not in caller.collaboration_ids:
         raise PermissionDenied("collaboration_id: your organization is no member of this collaboration")
-    return Origin(caller.organization_id, caller.id)
+    return Origin(caller.organization_id, caller.id, priority=request.priority)
 
 
-async def _origin_of_container(store: Store, caller: ContainerCaller, request: task_pb2.CreateTaskRequest) -> Origin:
+async def _origin_of_container(
+    store: Store, caller: ContainerCaller, request: task_pb2.CreateTaskRequest, limits: SubtaskLimits
+) -> Origin:
     if request.image != caller.image:
         raise PermissionDenied(f"image: an algorithm may start itself only, that is {caller.image!r}")
     # Locked, so that it cannot end, and have its children cancelled, while it gets another one.
@@ -146,7 +155,9 @@ async def _origin_of_container(store: Store, caller: ContainerCaller, request: t
     result = await store.results.get(caller.result_id)
     if parent is None or result is None or ResultState(result.state) in FINAL or result.epoch != caller.epoch:
         raise FailedPrecondition("the run that asks for a subtask has ended")
-    return Origin(caller.organization_id, parent.user_id, parent.id, parent.run_id)
+    priority = priority_under(parent, request)
+    await check_limits(store, parent, limits)
+    return Origin(caller.organization_id, parent.user_id, parent.id, parent.run_id, priority)
 
 
 async def _targets(
@@ -216,7 +227,7 @@ async def _task_row(
         initiator_id=origin.initiator_id,
         user_id=origin.user_id,
         parent_id=origin.parent_id,
-        priority=request.priority,
+        priority=origin.priority,
         retries=request.retries if request.HasField("retries") else DEFAULT_RETRIES,
         min_results=request.min_results if request.HasField("min_results") else None,
         fail_fast=request.fail_fast,

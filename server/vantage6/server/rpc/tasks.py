@@ -11,6 +11,7 @@ from vantage6.server.domain.bus import Bus
 from vantage6.server.domain.caller import Resource, current_call
 from vantage6.server.domain.permissions import task_sight
 from vantage6.server.domain.states import OPEN_TASK_STATES, TaskState
+from vantage6.server.domain.subtasks import SubtaskLimits
 from vantage6.server.rpc.convert_tasks import task_message
 from vantage6.server.rpc.filters import include, performer_of, states_named
 from vantage6.server.rpc.pages import page_of, send_page_metadata
@@ -25,10 +26,13 @@ from vantage6.server.store.tasks import TaskFilter
 
 
 class TaskServicer(task_pb2_grpc.TaskServiceServicer):
-    def __init__(self, database: Database, bus: Bus, blobs: Blobs) -> None:
+    def __init__(
+        self, database: Database, bus: Bus, blobs: Blobs, limits: SubtaskLimits = tasks.STANDARD
+    ) -> None:
         self._database = database
         self._bus = bus
         self._blobs = blobs
+        self.limits = limits
 
     async def GetTask(self, request: task_pb2.GetTaskRequest, context: Any) -> task_pb2.Task:
         embed = include(request, "results")
@@ -64,7 +68,7 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         return await self._database.transact(lambda store: self._create(store, request))
 
     async def _create(self, store: Store, request: task_pb2.CreateTaskRequest) -> task_pb2.Task:
-        task = await tasks.create(store, self._bus, current_call().caller, request)
+        task = await tasks.create(store, self._bus, current_call().caller, request, self.limits)
         await store.flush()
         return (await task_messages(store, [task]))[0]
 

@@ -199,6 +199,15 @@ class Tasks:
         family = family.union_all(select(Task.id).join(family, Task.parent_id == family.c.id))
         return list(await self._session.scalars(select(family.c.id)))
 
+    async def lineage(self, task: Task) -> tuple[int, int]:
+        """How many tasks lead to this one, itself included, and how many its run has; in one statement."""
+        line = select(Task.id, Task.parent_id).where(Task.id == task.id).cte(recursive=True)
+        line = line.union_all(select(Task.id, Task.parent_id).where(Task.id == line.c.parent_id))
+        depth = select(func.count()).select_from(line).scalar_subquery()
+        size = select(func.count()).where(Task.run_id == task.run_id).scalar_subquery()
+        row = (await self._session.execute(select(depth, size))).one()
+        return row[0], row[1]
+
     async def next_run_id(self) -> int:
         """A number that no run had before, also after tasks were deleted."""
         return await next_value(self._session, "run_id")
