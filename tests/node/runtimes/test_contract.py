@@ -232,6 +232,18 @@ async def test_pull_of_what_is_here(kit: Kit) -> None:
     assert parts[-1] == 1.0
 
 
+@pytest.mark.attack
+async def test_an_image_that_was_replaced_is_not_started(kit: Kit) -> None:
+    """What the policy allowed is what runs, also when the name has come to mean something else since."""
+    other = replace(kit.spec("pass"), digest=f"sha256:{'0' * 64}")
+    with pytest.raises(ImageMissing):
+        await kit.runtime.start(other)
+    assert await kit.runtime.recover() == {}
+    handle = await kit.runtime.start(replace(other, digest=await kit.runtime.pull(IMAGE)))
+    assert await kit.runtime.start(other) == handle  # One that was started is found, whatever its image is by now.
+    assert (await kit.runtime.wait(handle)).code == 0
+
+
 async def test_memory_limit(kit: Kit) -> None:
     ended = await kit.run("block = b'x' * (64 << 20); print('fits', flush=True); more = b'y' * (512 << 20)")
     assert ended.code != 0

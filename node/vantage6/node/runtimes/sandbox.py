@@ -147,7 +147,8 @@ class SandboxRuntime:
         run = SandboxRun(self._states / spec.key)
         if run.begin():
             try:
-                run.spawn(lambda status: command_line(self._bwrap, self._rootfs(spec, description), spec, status), spec)
+                rootfs = self._rootfs(spec, description)
+                run.spawn(lambda status: command_line(self._bwrap, rootfs, spec, status), spec)
             except BaseException:
                 run.remove()
                 raise
@@ -160,6 +161,12 @@ class SandboxRuntime:
         return cast("dict[str, Any]", json.loads(description.read_text()))
 
     def _rootfs(self, spec: RunSpec, description: Mapping[str, Any]) -> Rootfs:
+        if spec.digest not in {"", description["digest"]}:  # The policy was asked about the one that it was then.
+            raise ImageMissing(
+                f"image {spec.image} was replaced on this machine: the run is for {spec.digest}, and there is now "
+                f"{description['digest']}; start the task again",
+                image=spec.image,
+            )
         command = description.get("command", []) if spec.command is None else spec.command
         return Rootfs(
             folder=self._images / spec.image.replace("/", "__") / "rootfs",
