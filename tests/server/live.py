@@ -119,6 +119,7 @@ class Live:
     gone: Gone
     mailbox: Mailbox
     recovery: RecoveryRules
+    tasks: TaskServicer
 
     async def login(self, username: str = "root", password: str = "") -> Metadata:
         """Metadata that say who is calling."""
@@ -181,7 +182,8 @@ async def _serving(folder: Path, database: Database, bus: Bus) -> AsyncIterator[
     server = grpc.aio.server(interceptors=[telemetry(), errors(), Auditing(audit.write), identity(accounts.identify)])
     register(server, Parts(database, accounts, passwords, throttle, gone.hooks(), {}, recovery, audit))
     blobs = Blobs(str(folder / "blobs"))
-    task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(database, bus, blobs), server)
+    tasks = TaskServicer(database, bus, blobs)
+    task_pb2_grpc.add_TaskServiceServicer_to_server(tasks, server)
     result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
     database.on_rights = lambda user_id: bus.publish(RightsChanged(user_id))
     events = EventServicer(database, EventHub(database, bus), WatchGuard(accounts, bus))
@@ -192,7 +194,8 @@ async def _serving(folder: Path, database: Database, bus: Bus) -> AsyncIterator[
     mailing = asyncio.create_task(recovery.run())
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Live(database, accounts, tokens, passwords, throttle, port, Stubs(channel), gone, mailbox, recovery)
+            stubs = Stubs(channel)
+            yield Live(database, accounts, tokens, passwords, throttle, port, stubs, gone, mailbox, recovery, tasks)
     finally:
         mailing.cancel()
         await asyncio.gather(mailing, return_exceptions=True)
