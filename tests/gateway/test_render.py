@@ -90,6 +90,31 @@ def test_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
     assert config.descriptors.is_file()
 
 
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        ("application:\n  name: central\n  address: 0.0.0.0:5077\n  gateway: {plaintext: true}\n", ("127.0.0.1:5077",)),
+        ("application:\n  address: '[::]:5077'\n  gateway: {plaintext: true}\n", ("[::1]:5077",)),
+        ("application:\n  gateway: {plaintext: true}\n", ("127.0.0.1:5001",)),
+        ("application: {gateway: {plaintext: true, servers: ['a:1', 'b:2']}}\n", ("a:1", "b:2")),
+        ("application: {}\nenvironments: {prod: {address: 'b:2', gateway: {plaintext: true}}}\n", ("b:2",)),
+    ],
+)
+def test_the_servers_own_file_says_what_stands_behind(tmp_path: Path, text: str, servers: tuple[str, ...]) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text(text)
+    assert load(file).servers == servers
+
+
+def test_an_environment_of_the_servers_file_can_be_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text("application: {gateway: {plaintext: true}}\nenvironments: {test: {address: 't:3', gateway: {}}}\n")
+    with pytest.raises(ValidationError, match="tls is missing"):
+        load(file, "test")
+    with pytest.raises(ConfigError, match="no environment 'acc'"):
+        load(file, "acc")
+
+
 @pytest.mark.attack("X13")
 @pytest.mark.parametrize(
     "text",

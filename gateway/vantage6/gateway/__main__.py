@@ -21,12 +21,16 @@ from vantage6.gateway.run import Gateway
 
 @click.command()
 @click.option("--config", "file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("-e", "--environment", default="", help="Of a file that has several, as for the server.")
 @click.option("--print", "only_print", is_flag=True, help="Print Envoy's configuration and start nothing.")
-def main(file: Path, *, only_print: bool) -> None:
-    """Run the gateway: gRPC and REST on one port, in front of the servers."""
+def main(file: Path, environment: str, *, only_print: bool) -> None:
+    """Run the gateway: gRPC and REST on one port, in front of the servers.
+
+    FILE is its own configuration, or the server's with a section `gateway:`.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        config = load(file)
+        config = load(file, environment)
         if only_print:
             click.echo(json.dumps(render(config), indent=2))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,9 @@ from vantage6.common.monitoring import ADDRESS, VARIABLE
 from vantage6.common.settings import APPLICATION, load_yaml
 
 MIB = 1024 * 1024
+SERVERS_ADDRESS = "127.0.0.1:5001"
+SERVERS_FIRST = "prod"
+"""The environment that a server takes when none is named, if the file has it."""
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):\d{1,5}$")]
 
 
@@ -38,7 +42,7 @@ class GatewayConfig(BaseModel):
 
     listen: Address = "127.0.0.1:8443"
     """Port 0 takes a free one; `Gateway.port` says which."""
-    servers: Annotated[tuple[Address, ...], Field(min_length=1)] = ("127.0.0.1:5001",)
+    servers: Annotated[tuple[Address, ...], Field(min_length=1)] = (SERVERS_ADDRESS,)
     """Replicas of the server, which speak HTTP/2 without TLS: keep them on the same machine or a private network."""
     tls: Tls | None = None
     plaintext: bool = False
@@ -86,11 +90,29 @@ class GatewayConfig(BaseModel):
         return self
 
 
-def load(path: Path) -> GatewayConfig:
-    """Reads a YAML file; relative paths in it are relative to its folder. The keys may stand under `application:`."""
-    document = load_yaml(path).content
-    config = GatewayConfig.model_validate(document.get(APPLICATION, document))
-    return _anchored(config, path.resolve().parent)
+def load(path: Path, environment: str = "") -> GatewayConfig:
+    """Reads a YAML file; relative paths in it are relative to its folder.
+
+    It is the gateway's own, whose keys may stand under `application:`, or the server's: then `gateway:` in it has the
+    gateway's settings, and which server stands behind it follows from the server's address.
+    """
+    document = load_yaml(path)
+    there = document.environments()
+    if environment or there:
+        settings = document.section(environment or (SERVERS_FIRST if SERVERS_FIRST in there else APPLICATION))
+    else:
+        settings = document.content
+    own = settings.get("gateway", settings)
+    if own is not settings and isinstance(own, Mapping):
+        own = {"servers": [_reachable(str(settings.get("address", SERVERS_ADDRESS)))], **own}
+    return _anchored(GatewayConfig.model_validate(own), path.resolve().parent)
+
+
+def _reachable(address: str) -> str:
+    """Where a server that listens at this address is found from the same machine."""
+    host, port = split_address(address)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened at
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _anchored(config: GatewayConfig, folder: Path) -> GatewayConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
@@ -81,6 +81,8 @@ class ServerConfig(BaseModel):
     mail: MailConfig | None = None
     monitoring: Annotated[str, StringConstraints(pattern=rf"^$|{ADDRESS}")] = ""
     """Where metrics and health are shown, such as 127.0.0.1:9101; nowhere unless given, or in VANTAGE6_MONITORING."""
+    # Settings of the gateway before this server, which reads them here (docs/gateway.md); the server does not.
+    gateway: dict[str, Any] = {}
     heartbeat_seconds: float = Field(default=5, gt=0, le=60)
     """How often nodes and server tell one another that they are there."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
