@@ -10,7 +10,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,25 +45,32 @@ class Usage(NamedTuple):
     free: int
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    for name in ("CONFIG_HOME", "DATA_HOME", "STATE_HOME", "CACHE_HOME", "CONFIG_DIRS", "DATA_DIRS"):
-        monkeypatch.setenv(f"XDG_{name}", str(tmp_path / name.lower()))
-    for name in ("https_proxy", "http_proxy", "grpc_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.delenv("VANTAGE6_NODE_API_KEY", raising=False)
-    with ExitStack() as stack:
+@contextmanager
+def one_site(folder: Path) -> Iterator[Site]:
+    """A site with a folder of its own, all of whose settings are right."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        for name in ("CONFIG_HOME", "DATA_HOME", "STATE_HOME", "CACHE_HOME", "CONFIG_DIRS", "DATA_DIRS"):
+            patch.setenv(f"XDG_{name}", str(folder / name.lower()))
+        for name in ("https_proxy", "http_proxy", "grpc_proxy", "no_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        patch.delenv("VANTAGE6_NODE_API_KEY", raising=False)
         server, url = stack.enter_context(faults.server())
-        made = Site(tmp_path, stack, monkeypatch, server)
-        (tmp_path / "patients.csv").write_text("age\n1\n")
-        (tmp_path / "patients.csv").chmod(0o644)
+        made = Site(folder, stack, patch, server)
+        (folder / "patients.csv").write_text("age\n1\n")
+        (folder / "patients.csv").chmod(0o644)
         made.settings = {
             "name": "north", "server_url": url, "api_key": faults.API_KEY, "runtime": "null",
-            "databases": {"default": {"uri": str(tmp_path / "patients.csv")}},
+            "databases": {"default": {"uri": str(folder / "patients.csv")}},
             "policy": {"allowed_images": ["example/.*"]},
-            "directories": {"data": str(tmp_path / "data"), "task": str(tmp_path / "t"), "log": str(tmp_path / "log")},
+            "directories": {"data": str(folder / "data"), "task": str(folder / "t"), "log": str(folder / "log")},
         }  # fmt: skip
+        yield made
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with one_site(tmp_path) as made:
         yield made
 
 
@@ -364,7 +371,7 @@ def test_a_container_that_is_not_kept_in_fails_the_check(seen: dict[str, Any], w
     assert _judged(b"").outcome == "failed"
 
 
-def test_the_page_of_symptoms_says_what_is_really_said(site: Site) -> None:
+def test_the_page_of_symptoms_says_what_is_really_said(tmp_path: Path) -> None:
     rows = [
         [cell.strip() for cell in line.strip().strip("|").split(" | ")]
         for line in PAGE.read_text().splitlines()
@@ -373,12 +380,10 @@ def test_the_page_of_symptoms_says_what_is_really_said(site: Site) -> None:
     assert len(rows) >= len(FAULTS)
     for fault in FAULTS:
         if fault.__name__ not in _said:  # Where the tests are shared out, or one is run alone.
-            with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-                folder = site.folder / fault.__name__
-                folder.mkdir()
-                server, url = stack.enter_context(faults.server())
-                fresh = Site(folder, stack, patch, server, {**site.settings, "server_url": url})
-                _said[fault.__name__] = fault(fresh)
+            folder = tmp_path / fault.__name__
+            folder.mkdir()
+            with one_site(folder) as site:
+                _said[fault.__name__] = fault(site)
     for symptom, words, code, _ in rows:
         spoken = re.findall(r"`([^`]+)`", words)[0]
         pattern = re.compile(".*".join(re.escape(part) for part in spoken.split("…")), re.DOTALL)
