@@ -46,6 +46,7 @@ EXAMPLES = ROOT / "examples" / "algorithms"
 PYTHON_IMAGE = "vantage6/python:dev"
 BASE_IMAGE = "vantage6/algorithm-base:dev"
 STAMP = "vantage6.content"
+REPLACED_SECONDS = 2 * 24 * 3600.0  # Longer than a run takes by default (limits.seconds).
 ENTRYPOINT = ["python3", "-m", "vantage6.algorithm.entrypoint"]
 PYTHON_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 BASE_ENV = {  # The same as in images/algorithm.Dockerfile.
@@ -256,23 +257,39 @@ def all_images(only_python: bool) -> Iterator[Image]:
 
 
 def make_root(image: Image) -> None:
-    """Puts the layers together with hard links: one more image costs names, not bytes."""
+    """Puts the layers together with hard links: one more image costs names, not bytes.
+
+    image.json names the folder that counts, and is replaced as a whole: a run that has an older one mounted keeps it.
+    """
     folder = OUTPUT / image.name.replace("/", "__")
-    description = folder / "image.json"
+    description, root = folder / "image.json", folder / f"rootfs-{image.digest.removeprefix('sha256:')[:16]}"
     wanted = {"entrypoint": image.entrypoint, "command": image.command, "env": image.env, "workdir": "/app",
-              "user": "65534:65534", "digest": image.digest}  # fmt: skip
-    if description.exists() and json.loads(description.read_text()) == wanted:
+              "user": "65534:65534", "digest": image.digest, "rootfs": root.name}  # fmt: skip
+    before = json.loads(description.read_text()) if description.exists() else {}
+    if before == wanted and root.exists():
         say(f"{image.name}: root file system is up to date")
-        return
-    started = time.monotonic()
-    if folder.exists():  # Moved first: a run that has it mounted keeps it, a new one finds none or the new one.
-        shutil.rmtree(folder.rename(folder.with_name(f".old-{folder.name}")))
-    folder.mkdir(parents=True)
+    else:
+        started = time.monotonic()
+        if not root.exists():
+            link_layers(image, root)
+        new = description.with_suffix(".new")
+        new.write_text(json.dumps(wanted, indent=1))
+        if (replaced := folder / before.get("rootfs", "rootfs")).exists():
+            os.utime(replaced)  # From now on it is kept for so long.
+        new.replace(description)
+        say(f"{image.name}: root file system made in {time.monotonic() - started:.1f} s")
+    for old in folder.glob("rootfs*"):
+        if old != root and old.stat().st_mtime < time.time() - REPLACED_SECONDS:
+            shutil.rmtree(old)
+
+
+def link_layers(image: Image, root: Path) -> None:
+    unfinished = root.with_name(f".{root.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     for source, target in image.layers:
-        place = folder / "rootfs" / target
-        shutil.copytree(source, place, symlinks=True, dirs_exist_ok=True, copy_function=os.link)
-    description.write_text(json.dumps(wanted, indent=1))
-    say(f"{image.name}: root file system made in {time.monotonic() - started:.1f} s")
+        shutil.copytree(source, unfinished / target, symlinks=True, dirs_exist_ok=True, copy_function=os.link)
+    unfinished.rename(root)
 
 
 def make_in_engine(client: DockerClient, image: Image, below: str | None) -> None:

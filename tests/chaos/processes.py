@@ -48,7 +48,7 @@ def make_image(folder: Path) -> Path:
     description["workdir"] = "/"
     image = folder / IMAGE.replace("/", "__")
     image.mkdir(parents=True)
-    (image / "rootfs").symlink_to(python / "rootfs")
+    (image / description["rootfs"]).symlink_to(python / description["rootfs"])
     (image / "image.json").write_text(json.dumps(description))
     return folder
 

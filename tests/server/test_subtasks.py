@@ -18,7 +18,7 @@ from .live import Metadata, bearer
 from .test_accounts import refused
 from .test_tasks import container, create, request_for
 
-pytestmark = [pytest.mark.attack("X04"), pytest.mark.row("M50")]
+pytestmark = pytest.mark.row("M50")
 Code = grpc.StatusCode
 
 
@@ -45,6 +45,7 @@ async def child_of(hospitals: Hospitals, who: Metadata, key: str, **fields: Any)
     return task
 
 
+@pytest.mark.attack("X04")
 async def test_x04_subtasks_of_subtasks_come_to_an_end(hospitals: Hospitals) -> None:
     hospitals.live.tasks.limits = SubtaskLimits(depth=2)
     who, _, _ = await container(hospitals, hospitals.a)
@@ -57,6 +58,7 @@ async def test_x04_subtasks_of_subtasks_come_to_an_end(hospitals: Hospitals) -> 
     assert "max_subtask_depth" in str(error.details())
 
 
+@pytest.mark.attack("X04")
 async def test_x04_a_run_has_so_many_subtasks_and_repetitions_do_not_count(hospitals: Hospitals) -> None:
     hospitals.live.tasks.limits = SubtaskLimits(per_run=2)
     who, _, _ = await container(hospitals, hospitals.a)
@@ -72,6 +74,7 @@ async def test_x04_a_run_has_so_many_subtasks_and_repetitions_do_not_count(hospi
     assert (await child_of(hospitals, inner, "2")).id == second.id
 
 
+@pytest.mark.attack("X04")
 async def test_x04_one_caller_does_not_get_more_by_asking_at_once(hospitals: Hospitals) -> None:
     hospitals.live.tasks.limits = SubtaskLimits(per_run=3)
     who, _, _ = await container(hospitals, hospitals.a)
@@ -88,6 +91,7 @@ async def test_the_limits_are_for_one_run_and_not_for_people(hospitals: Hospital
         await child_of(hospitals, await started(hospitals, task.id), f"of an algorithm {number}")
 
 
+@pytest.mark.attack("X04")
 @pytest.mark.parametrize("own", [3, -2])
 async def test_x04_a_subtask_does_not_go_before_its_task(hospitals: Hospitals, own: int) -> None:
     parent = await child_of(hospitals, await hospitals.live.login("researcher_a"), "parent", priority=own)
@@ -100,14 +104,16 @@ async def test_x04_a_subtask_does_not_go_before_its_task(hospitals: Hospitals, o
     assert (await child_of(hospitals, who, "none given")).priority == min(0, own)
 
 
-async def test_limits_cost_no_statement_more_than_the_number_of_a_new_run(hospitals: Hospitals) -> None:
+async def test_the_limits_cost_an_algorithm_one_statement_and_people_none(hospitals: Hospitals) -> None:
     statements: list[str] = []
     engine = hospitals.live.database.engine.sync_engine
     who, _, _ = await container(hospitals, hospitals.a)
+    researcher = await hospitals.live.login("researcher_a")
     event.listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
-    await create(hospitals, who)
-    assert len([text for text in statements if "RECURSIVE" in text]) == 1
-    assert not [text for text in statements if "run_id" in text and "RECURSIVE" not in text and "count" in text]
+    for caller, key, asked_for in ((who, "1", 1), (who, "1", 0), (researcher, "2", 0)):
+        statements.clear()
+        await create(hospitals, caller, key=key)
+        assert len([text for text in statements if "count(" in text]) == asked_for
 
 
 def test_the_configuration_sets_the_limits() -> None:

@@ -175,7 +175,8 @@ def _sandbox(config: NodeConfig, *, deep: bool) -> list[Finding]:
 
 def _look_from_sandbox(bwrap: Path, image: Path) -> Finding:
     described = json.loads((image / "image.json").read_text())
-    rootfs = Rootfs(image / "rootfs", ["python3", "-c", LOOK_AROUND], described.get("env", {}), "/")
+    unpacked = image / described.get("rootfs", "rootfs")
+    rootfs = Rootfs(unpacked, ["python3", "-c", LOOK_AROUND], described.get("env", {}), "/")
     reading, writing = os.pipe()
     with tempfile.TemporaryDirectory(prefix="vnode-check-") as folder, os.fdopen(reading), os.fdopen(writing, "wb"):
         try:

@@ -169,7 +169,7 @@ class SandboxRuntime:
             )
         command = description.get("command", []) if spec.command is None else spec.command
         return Rootfs(
-            folder=self._images / spec.image.replace("/", "__") / "rootfs",
+            folder=self._images / spec.image.replace("/", "__") / description.get("rootfs", "rootfs"),
             arguments=[*description["entrypoint"], *command],
             environment=description.get("env", {}),
             workdir=description.get("workdir", "/"),

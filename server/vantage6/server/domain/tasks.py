@@ -120,9 +120,7 @@ def _repeated(known: Task, digest: bytes, caller: Caller) -> Task:
     return known
 
 
-async def _origin(
-    store: Store, caller: Caller, request: task_pb2.CreateTaskRequest, limits: SubtaskLimits
-) -> Origin:
+async def _origin(store: Store, caller: Caller, request: task_pb2.CreateTaskRequest, limits: SubtaskLimits) -> Origin:
     if isinstance(caller, ContainerCaller):
         return await _origin_of_container(store, caller, request, limits)
     if not isinstance(caller, UserCaller):

@@ -26,9 +26,7 @@ from vantage6.server.store.tasks import TaskFilter
 
 
 class TaskServicer(task_pb2_grpc.TaskServiceServicer):
-    def __init__(
-        self, database: Database, bus: Bus, blobs: Blobs, limits: SubtaskLimits = tasks.STANDARD
-    ) -> None:
+    def __init__(self, database: Database, bus: Bus, blobs: Blobs, limits: SubtaskLimits = tasks.STANDARD) -> None:
         self._database = database
         self._bus = bus
         self._blobs = blobs
