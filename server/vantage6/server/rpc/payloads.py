@@ -11,8 +11,9 @@ from vantage6.api.v1 import payload_pb2, payload_pb2_grpc
 from vantage6.common.chunks import CHUNK
 from vantage6.common.errors import InvalidArgument
 from vantage6.server import metrics
-from vantage6.server.domain.caller import current_call
+from vantage6.server.domain.caller import Resource, current_call
 from vantage6.server.domain.payloads import PayloadDesk
+from vantage6.server.rpc.links import API, link, value
 from vantage6.server.store.tables import Payload
 
 OCTETS = "application/octet-stream"
@@ -101,4 +102,10 @@ def payload_message(payload: Payload) -> payload_pb2.Payload:
         sha256=payload.sha256,
     )
     message.create_time.FromDatetime(payload.created_at)
+    call = current_call()
+    if call.rest:
+        methods = ["GET", *(["DELETE"] if payload.creator == call.caller.key else [])]
+        message.link.CopyFrom(value({"id": payload.id, "link": f"{API}/payload/{payload.id}", "methods": methods}))
+        within = payload.collaboration_id
+        message.collaboration.CopyFrom(link(Resource.COLLABORATION, within, call, collaboration_ids=[within]))
     return message

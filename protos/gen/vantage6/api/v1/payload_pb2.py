@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvantage6/api/v1/payload.proto\x12\x0fvantage6.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x01\n\x07Payload\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x01\x12\x10\n\x08received\x18\x03 \x01(\x01\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\x14\x43reatePayloadRequest\x12\x18\n\x10\x63ollaboration_id\x18\x01 \x01(\x05\x12\x0c\n\x04size\x18\x02 \x01(\x01\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x11\n\tresult_id\x18\x04 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x0f \x01(\t\"h\n\x13WritePayloadRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x01\x12%\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\x1f\n\x11GetPayloadRequest\x12\n\n\x02id\x18\x01 \x01(\t\"0\n\x12ReadPayloadRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x01\"\"\n\x14\x44\x65letePayloadRequest\x12\n\n\x02id\x18\x01 \x01(\t\"$\n\x15\x44\x65letePayloadResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t2\xca\x04\n\x0ePayloadService\x12i\n\rCreatePayload\x12%.vantage6.api.v1.CreatePayloadRequest\x1a\x18.vantage6.api.v1.Payload\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/api/payload:\x01*\x12|\n\x0cWritePayload\x12$.vantage6.api.v1.WritePayloadRequest\x1a\x18.vantage6.api.v1.Payload\"*\x82\xd3\xe4\x93\x02$\x1a\x19/api/payload/{id}/content:\x07\x63ontent(\x01\x12\x65\n\nGetPayload\x12\".vantage6.api.v1.GetPayloadRequest\x1a\x18.vantage6.api.v1.Payload\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/api/payload/{id}\x12m\n\x0bReadPayload\x12#.vantage6.api.v1.ReadPayloadRequest\x1a\x14.google.api.HttpBody\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/payload/{id}/content0\x01\x12y\n\rDeletePayload\x12%.vantage6.api.v1.DeletePayloadRequest\x1a&.vantage6.api.v1.DeletePayloadResponse\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/api/payload/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvantage6/api/v1/payload.proto\x12\x0fvantage6.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n\x07Payload\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x01\x12\x10\n\x08received\x18\x03 \x01(\x01\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04link\x18\x14 \x01(\x0b\x32\x16.google.protobuf.Value\x12-\n\rcollaboration\x18\x15 \x01(\x0b\x32\x16.google.protobuf.Value\"z\n\x14\x43reatePayloadRequest\x12\x18\n\x10\x63ollaboration_id\x18\x01 \x01(\x05\x12\x0c\n\x04size\x18\x02 \x01(\x01\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x11\n\tresult_id\x18\x04 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x0f \x01(\t\"h\n\x13WritePayloadRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x01\x12%\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\x14.google.api.HttpBody\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\x1f\n\x11GetPayloadRequest\x12\n\n\x02id\x18\x01 \x01(\t\"0\n\x12ReadPayloadRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x01\"\"\n\x14\x44\x65letePayloadRequest\x12\n\n\x02id\x18\x01 \x01(\t\"$\n\x15\x44\x65letePayloadResponse\x12\x0b\n\x03msg\x18\x01 \x01(\t2\xca\x04\n\x0ePayloadService\x12i\n\rCreatePayload\x12%.vantage6.api.v1.CreatePayloadRequest\x1a\x18.vantage6.api.v1.Payload\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/api/payload:\x01*\x12|\n\x0cWritePayload\x12$.vantage6.api.v1.WritePayloadRequest\x1a\x18.vantage6.api.v1.Payload\"*\x82\xd3\xe4\x93\x02$\x1a\x19/api/payload/{id}/content:\x07\x63ontent(\x01\x12\x65\n\nGetPayload\x12\".vantage6.api.v1.GetPayloadRequest\x1a\x18.vantage6.api.v1.Payload\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/api/payload/{id}\x12m\n\x0bReadPayload\x12#.vantage6.api.v1.ReadPayloadRequest\x1a\x14.google.api.HttpBody\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/payload/{id}/content0\x01\x12y\n\rDeletePayload\x12%.vantage6.api.v1.DeletePayloadRequest\x1a&.vantage6.api.v1.DeletePayloadResponse\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/api/payload/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,20 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYLOADSERVICE'].methods_by_name['ReadPayload']._serialized_options = b'\202\323\344\223\002\033\022\031/api/payload/{id}/content'
   _globals['_PAYLOADSERVICE'].methods_by_name['DeletePayload']._loaded_options = None
   _globals['_PAYLOADSERVICE'].methods_by_name['DeletePayload']._serialized_options = b'\202\323\344\223\002\023*\021/api/payload/{id}'
-  _globals['_PAYLOAD']._serialized_start=141
-  _globals['_PAYLOAD']._serialized_end=277
-  _globals['_CREATEPAYLOADREQUEST']._serialized_start=279
-  _globals['_CREATEPAYLOADREQUEST']._serialized_end=401
-  _globals['_WRITEPAYLOADREQUEST']._serialized_start=403
-  _globals['_WRITEPAYLOADREQUEST']._serialized_end=507
-  _globals['_GETPAYLOADREQUEST']._serialized_start=509
-  _globals['_GETPAYLOADREQUEST']._serialized_end=540
-  _globals['_READPAYLOADREQUEST']._serialized_start=542
-  _globals['_READPAYLOADREQUEST']._serialized_end=590
-  _globals['_DELETEPAYLOADREQUEST']._serialized_start=592
-  _globals['_DELETEPAYLOADREQUEST']._serialized_end=626
-  _globals['_DELETEPAYLOADRESPONSE']._serialized_start=628
-  _globals['_DELETEPAYLOADRESPONSE']._serialized_end=664
-  _globals['_PAYLOADSERVICE']._serialized_start=667
-  _globals['_PAYLOADSERVICE']._serialized_end=1253
+  _globals['_PAYLOAD']._serialized_start=171
+  _globals['_PAYLOAD']._serialized_end=392
+  _globals['_CREATEPAYLOADREQUEST']._serialized_start=394
+  _globals['_CREATEPAYLOADREQUEST']._serialized_end=516
+  _globals['_WRITEPAYLOADREQUEST']._serialized_start=518
+  _globals['_WRITEPAYLOADREQUEST']._serialized_end=622
+  _globals['_GETPAYLOADREQUEST']._serialized_start=624
+  _globals['_GETPAYLOADREQUEST']._serialized_end=655
+  _globals['_READPAYLOADREQUEST']._serialized_start=657
+  _globals['_READPAYLOADREQUEST']._serialized_end=705
+  _globals['_DELETEPAYLOADREQUEST']._serialized_start=707
+  _globals['_DELETEPAYLOADREQUEST']._serialized_end=741
+  _globals['_DELETEPAYLOADRESPONSE']._serialized_start=743
+  _globals['_DELETEPAYLOADRESPONSE']._serialized_end=779
+  _globals['_PAYLOADSERVICE']._serialized_start=782
+  _globals['_PAYLOADSERVICE']._serialized_end=1368
 # @@protoc_insertion_point(module_scope)

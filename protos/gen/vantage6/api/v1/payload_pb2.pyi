@@ -6,6 +6,7 @@ isort:skip_file
 from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 import builtins as _builtins
 import sys
@@ -30,6 +31,8 @@ class Payload(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    COLLABORATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Random, not a number."""
     size: _builtins.float
@@ -42,6 +45,12 @@ class Payload(_message.Message):
     """SHA-256 of all bytes, as announced; empty as long as it is not known."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def link(self) -> _struct_pb2.Value:
+        """REST only: where it is, and the collaboration that it was uploaded to. Its bytes lie at `link`/content."""
+
+    @_builtins.property
+    def collaboration(self) -> _struct_pb2.Value: ...
     def __init__(
         self,
         *,
@@ -51,10 +60,12 @@ class Payload(_message.Message):
         complete: _builtins.bool = ...,
         sha256: _builtins.bytes = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        link: _struct_pb2.Value | None = ...,
+        collaboration: _struct_pb2.Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collaboration", b"collaboration", "create_time", b"create_time", "link", b"link"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "create_time", b"create_time", "id", b"id", "received", b"received", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collaboration", b"collaboration", "complete", b"complete", "create_time", b"create_time", "id", b"id", "link", b"link", "received", b"received", "sha256", b"sha256", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
