@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from vantage6.api.v1 import delivery_pb2, event_pb2
 from vantage6.server.domain import bus as buses
@@ -21,7 +21,9 @@ from vantage6.server.domain.links import Claim
 from vantage6.server.domain.running import Runs
 from vantage6.server.domain.states import ResultState, TaskState
 from vantage6.server.store import notify, wire
+from vantage6.server.store.locks import lock_tasks
 from vantage6.server.store.sql import Store
+from vantage6.server.store.tables import Result
 
 from .databases import KINDS
 from .world import Rows, World, add_rows, hear, replica, report
@@ -309,6 +311,24 @@ async def test_log_lines_travel_whatever_their_size(pair: Pair) -> None:
         while not any(event.HasField("log") for event in found):
             found += await watch.take()
     assert [event.log.lines for event in found if event.HasField("log")] == [lines]
+
+
+@on_postgres
+async def test_what_is_closed_meanwhile_does_not_keep_the_next_from_its_turn(pair: Pair) -> None:
+    """A node takes one; its candidate is cancelled while its task is locked: it gets the one behind it."""
+    organization = pair.a.organizations[0]
+    first, second = [await pair.a.create_task(organization) for _ in range(2)]
+    one = {(organization, pair.a.collaboration_id): 1}
+    async with pair.b.database.write() as store:
+        await lock_tasks(store.session, {first.id})
+        picking = asyncio.create_task(pair.a.database.transact(lambda store: store.results.pending(one)))
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        async with asyncio.timeout(20), pair.b.database.read() as other:
+            while not await other.session.scalar(waiting):  # noqa: ASYNC110 - PostgreSQL tells nobody that somebody waits
+                await asyncio.sleep(0.01)
+        changed = update(Result).where(Result.task_id == first.id).values(state=int(ResultState.CANCELLED))
+        await store.session.execute(changed)
+    assert [task.id for _, task in await picking] == [second.id]
 
 
 @on_postgres

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -23,13 +24,14 @@ from vantage6.api.v1 import (
 from vantage6.common.errors import Unauthenticated, Unavailable, Vantage6Error, from_rpc_error
 from vantage6.server.domain import events as events_module
 from vantage6.server.domain.bus import Happened, LocalBus
-from vantage6.server.domain.caller import NodeCaller
+from vantage6.server.domain.caller import Call, NodeCaller, Operation, Resource, Scope, set_current_call
 from vantage6.server.domain.events import Topic
 from vantage6.server.domain.links import Link, Run
 from vantage6.server.domain.running import MAX_TEXT, Runs
 from vantage6.server.domain.secrets import Lifetimes
 from vantage6.server.domain.states import ResultState
-from vantage6.server.domain.watching import LOG_OF_RESULT, RecentLogs
+from vantage6.server.domain.watching import LOG_OF_RESULT, RecentLogs, WatchGuard
+from vantage6.server.rpc.events import EventServicer
 from vantage6.server.store.tables import Result
 
 from .conftest import Hospitals
@@ -196,6 +198,28 @@ def test_all_of_them_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 async def world(empty: str) -> AsyncIterator[World]:
     async with make_world(empty) as made:
         yield made
+
+
+async def test_what_happens_once_the_stream_is_open_is_not_missed(world: World) -> None:
+    """Who waits for the first metadata may create the task that it watches for."""
+    made: list[int] = []
+
+    class Context:
+        async def send_initial_metadata(self, _metadata: object) -> None:
+            made.append((await world.create_task()).id)
+
+    class Unguarded:
+        def over(self, *_: object) -> AbstractContextManager[None]:
+            return nullcontext()
+
+    await world.create_task()
+    servicer = EventServicer(world.database, world.hub, cast("WatchGuard", Unguarded()))
+    request = event_pb2.WatchRequest(collaboration_id=world.collaboration_id)
+    rules = {(Resource.EVENT, Operation.VIEW): Scope.GLOBAL}
+    set_current_call(Call(replace(world.user, rules=rules)))
+    watched = cast("AsyncGenerator[event_pb2.Event]", servicer.Watch(request, Context()))
+    async with asyncio.timeout(PATIENCE), aclosing(watched) as events:
+        assert (await anext(events)).task.task_id == made[0]
 
 
 async def test_who_comes_later_sees_the_last_lines_once(world: World) -> None:

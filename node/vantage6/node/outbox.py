@@ -109,6 +109,10 @@ class Outbox:
             log.warning("output_not_stored", result_id=report.result_id, epoch=report.epoch, message=message)
             report.state, report.reason = states.FAILED, "OUTPUT_NOT_STORED"
             report.message = f"the algorithm completed, but its output could not be stored at the server: {message}"
+        except Exception:  # A defect: the run would have no end as long as the node lives.
+            log.exception("output_not_stored", result_id=report.result_id, epoch=report.epoch)
+            report.state, report.reason = states.FAILED, "OUTPUT_NOT_STORED"
+            report.message = "the algorithm completed, but its node failed to send the output: the node's log says why"
         else:
             report.output.CopyFrom(Content(payload_id=id_))
         await self._journal.uploaded(pending, report)

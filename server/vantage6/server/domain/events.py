@@ -187,11 +187,16 @@ class EventHub:
     def _place(self, topic: Topic) -> set[Watch]:
         return self._others if topic.task_id is None else self._by_task[topic.task_id]
 
-    async def follow(self, watch: Watch, after_id: int | None) -> AsyncIterator[event_pb2.Event]:
-        """Yields what the log has after `after_id` (None: nothing of it), then what happens; ends for one task."""
+    async def follow(
+        self, watch: Watch, after_id: int | None, begun: int | None = None
+    ) -> AsyncIterator[event_pb2.Event]:
+        """Yields what the log has after `after_id` (None: nothing of it), then what happens; ends for one task.
+
+        `begun` is where the log was when the caller was told that it watches (see `start`).
+        """
         recent = watch.recent if not after_id else []  # Who goes on after an event has had them.
         if after_id is None:
-            after_id = await self._start(watch.topic)
+            after_id = await self.start(watch.topic) if begun is None else begun
         async for event in self._replay(watch.topic, after_id):
             after_id = event.id
             yield event
@@ -212,7 +217,8 @@ class EventHub:
                 if _ends(watch.topic, event):
                     return
 
-    async def _start(self, topic: Topic) -> int:
+    async def start(self, topic: Topic) -> int:
+        """The last event that a new watch of the topic is not told of."""
         if topic.task_id is not None:
             return 0
         async with self._database.read() as store:

@@ -44,9 +44,10 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
         watch = self._hub.open(await self._topic(caller, request))
         try:
             with self._guard.over(watch, caller, lambda caller: self._topic(caller, request)):
+                begun = await self._hub.start(watch.topic) if after_id is None else None
                 # From here on nothing is missed; who waits for this may create the task that it watches for.
                 await context.send_initial_metadata(())
-                async for event in self._hub.follow(watch, after_id):
+                async for event in self._hub.follow(watch, after_id, begun):
                     yield event
         finally:
             self._hub.close(watch)

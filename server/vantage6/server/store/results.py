@@ -148,9 +148,18 @@ class Results:
 
     async def pending(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Moving, Task]]:
         """The next results for nodes: `wanted` maps (organization, collaboration) to how many it takes."""
-        found = await (self._pending_for_many(wanted) if len(wanted) > MANY_NODES else self._pending_for_few(wanted))
-        if not found or not is_shared(self._session):
-            return found
+        while True:
+            found = await (
+                self._pending_for_many(wanted) if len(wanted) > MANY_NODES else self._pending_for_few(wanted)
+            )
+            if not found or not is_shared(self._session):
+                return found
+            still = await self._still_pending(found)
+            # What another transaction took meanwhile must not keep those that stand behind it from their turn.
+            if len(still) == len(found):
+                return still
+
+    async def _still_pending(self, found: list[tuple[Moving, Task]]) -> list[tuple[Moving, Task]]:
         await lock_tasks(self._session, {task.id for _, task in found})
         # As they are now that nobody else changes them.
         tasks = select(Task).where(Task.id.in_({task.id for _, task in found}))
