@@ -12,7 +12,7 @@ import logging
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -132,8 +132,9 @@ class DockerRuntime:
         stream = await self._call(
             lambda: client.api.logs(handle, stream=True, follow=True, tail=0 if from_now else "all")
         )
-        async for chunk in follow(stream):
-            yield chunk
+        async with aclosing(follow(stream)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def stop(self, handle: Handle, grace: float) -> None:
         """SIGTERM, and SIGKILL after the grace. As first process of its container, a program that has no handler for

@@ -94,7 +94,9 @@ class ImageStore:
             for line in self.client.api.pull(
                 repository, tag=tag or "latest", stream=True, decode=True, auth_config=self._credentials(image)
             ):
+                # To its end, also after an error: what is left unread would keep the connection.
                 report(parts.add(line))
+            parts.end()
             return self.client.images.get(image)
         except APIError as error:
             if fall_back is not None:
@@ -115,15 +117,21 @@ class _Parts:
 
     def __init__(self) -> None:
         self._layers: dict[str, tuple[int, int]] = {}
+        self._error = ""
 
     def add(self, line: Mapping[str, object]) -> float:
-        if "error" in line:  # The engine's answer was 200 before it knew.
-            raise APIError("pull", explanation=str(line["error"]))
+        if "error" in line:
+            self._error = str(line["error"])
         detail = line.get("progressDetail")
         if line.get("status") == "Downloading" and isinstance(detail, dict) and detail.get("total"):
             self._layers[str(line.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
         total = sum(whole for _, whole in self._layers.values())
         return min(0.99, sum(part for part, _ in self._layers.values()) / total) if total else 0.0
+
+    def end(self) -> None:
+        """Raises APIError if the engine said one: its answer was 200 before it knew."""
+        if self._error:
+            raise APIError("pull", explanation=self._error)
 
 
 def digest_of(image: str, local: Image) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vantage6.node.runtimes.docker_events import STREAM_BROKE, cut, release
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from docker.types.daemon import CancellableStream
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _AHEAD = 16
 
 
-async def follow(stream: CancellableStream[bytes]) -> AsyncIterator[bytes]:
+async def follow(stream: CancellableStream[bytes]) -> AsyncGenerator[bytes, None]:
     """The chunks of the stream; at most a few are read ahead, so a run that says much does not fill our memory."""
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
