@@ -13,14 +13,13 @@ import pytest
 from sqlalchemy import text, update
 
 from vantage6.api.v1 import delivery_pb2, event_pb2
-from vantage6.server.domain import bus as buses
 from vantage6.server.domain import tasks
-from vantage6.server.domain.bus import Bus, Connected, CutOff, Deadline, Happened, Resync, Signal, Stop, Wake
+from vantage6.server.domain.bus import Bus, Happened, Resync, Signal
 from vantage6.server.domain.events import Topic, now
 from vantage6.server.domain.links import Claim
 from vantage6.server.domain.running import Runs
 from vantage6.server.domain.states import ResultState, TaskState
-from vantage6.server.store import notify, wire
+from vantage6.server.store import notify
 from vantage6.server.store.locks import lock_tasks
 from vantage6.server.store.sql import Store
 from vantage6.server.store.tables import Result
@@ -384,31 +383,3 @@ async def test_a_claim_that_moves_to_another_replica_goes_on(pair: Pair) -> None
     pair.a.desk.submit(link, report(assignment, S.RUNNING))
     await pair.a.desk.idle()
     assert (await pair.a.result(assignment.result_id)).state == S.COMPLETED
-
-
-def test_signals_survive_the_wire() -> None:
-    event = event_pb2.Event(id=7, collaboration_id=2, log=event_pb2.LogEvent(lines=os.urandom(50_000)))
-    signals: list[Signal] = [
-        Wake(1, 2), Stop(1, 2, 3, 4, "why"), Happened(event, 5, 6), Deadline(7), Connected(1, 2, 3), CutOff(1, 2),
-        buses.RightsChanged(8), Resync(),
-    ]  # fmt: skip
-    parts = wire.encode(2**31 - 1, signals)
-    assert len(parts) > 5
-    assert all(len(part.encode()) < 8_000 for part in parts)
-    reader = wire.Reader()
-    # Those of another replica may come in between.
-    found = [signal for part in parts for signal in (*reader.read(part, own=1)[1], *reader.read("5.[]", own=1)[1])]
-    assert found == signals
-    assert wire.Reader().read(parts[-1], own=2**31 - 1) == (2**31 - 1, [])
-    assert reader.read(wire.encode(3, [])[0], own=1) == (3, [])
-
-
-@pytest.mark.attack
-@pytest.mark.parametrize(
-    "payload",
-    ["", "x", "7", "7.", "7.{", '7.[["Wake"]]', '7.[["Nothing",1]]', '7.[["Happened","!",1,1]]', "7.[1]", "." * 100,
-     '7.[["Happened","/w==",1,1]]', '7.[["Resync",1]]'],
-)  # fmt: skip
-def test_what_is_no_message_is_refused(payload: str) -> None:
-    with pytest.raises(wire.NoMessageError):
-        wire.Reader().read(payload, own=1)
