@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vantage6.node.admin.options import of_node, title
 from vantage6.node.audit import AuditBroken, records, verify
 from vantage6.node.config import load_context
 
+_LOADED = re.compile(r"Loaded image(?: ID)?: (.+)")
 _PLAIN = {"number", "time", "event", "before"}
 
 
@@ -93,13 +95,18 @@ def load(context: Context, file: Path, *, as_json: bool) -> None:
 def _load(file: Path, base_url: object) -> dict[str, str]:
     import docker  # noqa: PLC0415 - only here
     import requests  # noqa: PLC0415
-    from docker.errors import DockerException  # noqa: PLC0415
+    from docker.errors import DockerException, ImageLoadError  # noqa: PLC0415
 
     try:
         client = docker.DockerClient(base_url=str(base_url)) if base_url else docker.from_env()
         try:
             with file.open("rb") as stream:
-                images = client.images.load(stream)
+                # To its end, also after an error: what is left unread would keep the connection.
+                said = list(client.api.load_image(stream))  # type: ignore[no-untyped-call]
+            if errors := [str(line["error"]) for line in said if "error" in line]:
+                raise ImageLoadError(errors[0])
+            names = [match[1] for line in said if (match := _LOADED.match(str(line.get("stream", ""))))]
+            images = [client.images.get(name) for name in names]
             return {name: str(image.id) for image in images for name in (image.tags or [str(image.id)])}
         finally:
             client.close()
