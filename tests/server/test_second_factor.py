@@ -106,6 +106,16 @@ async def test_codes_cannot_be_guessed_for_long(live: Live) -> None:
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes[4:]
 
 
+@pytest.mark.attack("CVE-2025-43863")
+async def test_codes_cannot_be_guessed_for_long_by_who_is_logged_in(live: Live) -> None:
+    """The password is right each time; what is guessed is the code that takes the second factor away."""
+    root = await live.login()
+    await switch_on(live, root)
+    guesses = [auth_pb2.DeleteSecondFactorRequest(password=ROOT_PASSWORD, mfa_code=f"{i:06d}") for i in range(8)]
+    codes = [(await refused(live.stubs.auth.DeleteSecondFactor(each, metadata=root))).code() for each in guesses]
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes[4:]
+
+
 @pytest.mark.attack("CVE-2024-27928")
 async def test_cve_2024_27928_a_reset_by_mail_leaves_it_on(live: Live) -> None:
     phone, _ = await switch_on(live, await live.login())

@@ -83,6 +83,7 @@ class SecondFactorRules:
             if present is not None and present.confirmed:
                 raise FailedPrecondition("You have a second factor already; delete it first.")
             await store.security.put_second_factor(user.id, self._book.sealed(user.id, secret))
+        self._throttle.succeeded(_account(user.username), peer)
         return secret, user.username
 
     async def confirm(self, caller: Caller, code: str, peer: str) -> list[str]:
@@ -112,19 +113,18 @@ class SecondFactorRules:
         about(f"user:{target}")
         async with self._database.read() as store:
             await _require_target(store, user, target)
+        # The right password alone does not count as a success: its owner could go on guessing codes.
         await self._check_password(user, password, peer)
-        account = _account(user.username)
-        self._throttle.failed(account, peer)
         async with self._database.write() as store:
             await _require_target(store, user, target)
             own = await store.security.second_factor(user.id)
             if own is not None and own.confirmed and not await self._book.accepts(store, own, code):
                 raise Unauthenticated(WRONG, field="mfa_code")
             await store.security.remove_second_factor(target)
-        self._throttle.succeeded(account, peer)
+        self._throttle.succeeded(_account(user.username), peer)
 
     async def _check_password(self, caller: UserCaller, password: str, peer: str) -> None:
-        """A stolen token must not be enough; throttled like a log-in."""
+        """A stolen token must not be enough; throttled like a log-in. The caller says when all of it `succeeded`."""
         account = _account(caller.username)
         self._throttle.check(account, peer)
         self._throttle.failed(account, peer)
@@ -132,7 +132,6 @@ class SecondFactorRules:
             row = await store.accounts.user(caller.id)
         if not await self._passwords.check(password, row.password_hash if row else None):
             raise Unauthenticated(WRONG, field="password")
-        self._throttle.succeeded(account, peer)
 
 
 async def _require_target(store: Store, caller: UserCaller, user_id: int) -> User:
