@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import os
 import shutil
@@ -65,11 +66,23 @@ def run(arguments: list[str]) -> None:
 
 
 def link_google_protos_for_buf() -> None:
-    """buf has no network and looks for imports inside the workspace only."""
-    target = ROOT / "build" / "googleapis" / "google"
-    shutil.rmtree(target, ignore_errors=True)
-    for name in ("api", "rpc", "type"):
-        shutil.copytree(google_protos() / "google" / name, target / name, ignore=shutil.ignore_patterns("*.py*"))
+    """buf has no network and looks for imports inside the workspace only.
+
+    What is there already and right stays untouched: another process may be reading it.
+    """
+    target = ROOT / "build" / "googleapis"
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        fresh = Path(folder) / "googleapis"
+        for name in ("api", "rpc", "type"):
+            source = google_protos() / "google" / name
+            shutil.copytree(source, fresh / "google" / name, ignore=shutil.ignore_patterns("*.py*"))
+        if not differences(fresh, target):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        # Whoever came first has put the same there.
+        with contextlib.suppress(OSError):
+            fresh.rename(target)
 
 
 def differences(fresh: Path, stored: Path) -> list[str]:
