@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import httpx
 import jwt
 import pytest
 
 from vantage6.server.domain.secrets import WeakSecretError, check_secret, now
 from vantage6.server.domain.totp import SECONDS, code_at
+from vantage6.server.store.tables import Session
 
 from .conftest import PASSWORD, Site
 from .doors import Answer, Door, fresh
@@ -72,6 +74,32 @@ async def test_cve_2023_22738_a_move_to_another_organization_strips_the_roles(do
         assert (await door.call(rpc, who, id=task["id"])).status in {"NOT_FOUND", "PERMISSION_DENIED"}, rpc
 
 
+@pytest.mark.attack("CVE-2023-22738")
+async def test_cve_2023_22738_what_was_asked_for_before_a_move_stays_where_it_was(door: Door) -> None:
+    """Also for one who gets a role at the new place, at once or later; and their old token is no way back."""
+    site = door.site
+    home, elsewhere = site.organizations[0], await door.organization()
+    own = [{"resource": noun, "operation": what, "scope": "own"} for noun in ("task", "result", "event")
+           for what in ("view", "edit", "delete")]  # fmt: skip
+    role = fresh("role")
+    assert (await door.call("Role.CreateRole", "root", name=role, rules=own, organization_id=elsewhere)).status == "OK"
+    who = await door.person("researcher")
+    task = await door.task(who, site.collaboration_id, home)
+    (result,) = (await door.call("Result.ListResults", who, task_id=task["id"])).ids
+    facts = {"size": 70_000, "sha256": base64.b64encode(bytes(32)).decode()}
+    payload = (await door.call("Payload.CreatePayload", who, collaboration_id=site.collaboration_id, **facts))["id"]
+    moved = await door.call("User.UpdateUser", "root", id=site.ids[who], organization_id=elsewhere, roles=role)
+    assert moved.status == "OK"
+    await door.log_in(who, PASSWORD)
+    for rpc, id_ in (("Task.GetTask", task["id"]), ("Result.GetResult", result), ("Payload.GetPayload", payload),
+                     ("Task.CancelTask", task["id"]), ("Task.DeleteTask", task["id"])):  # fmt: skip
+        assert (await door.call(rpc, who, id=id_)).status == "NOT_FOUND", rpc
+    for rpc in ("Task.ListTasks", "Result.ListResults"):
+        assert (await door.call(rpc, who)).body == [], rpc
+    # The organization that asked for it has it still.
+    assert (await door.call("Task.GetTask", "researcher", id=task["id"]))["id"] == task["id"]
+
+
 @pytest.mark.attack("CVE-2023-23929")
 async def test_cve_2023_23929_every_token_ends_and_a_refresh_token_is_good_once(door: Door) -> None:
     who = await door.person("viewer")
@@ -89,6 +117,73 @@ async def test_cve_2023_23929_every_token_ends_and_a_refresh_token_is_good_once(
         assert (await door.call("Task.ListTasks", "family")).status == "UNAUTHENTICATED"
     heir = await door.call("Auth.RefreshToken", refresh_token=second["refresh_token"])
     assert heir.status == "UNAUTHENTICATED"
+
+
+async def kept(site: Site, token: str) -> httpx.Response:
+    """As programs for 1.x refresh: in the header, and what comes back is an access token alone."""
+    async with site.web() as web:
+        return await web.post("/api/token/refresh", headers={"authorization": f"Bearer {token}"})
+
+
+async def session_of(site: Site, token: str) -> Session:
+    claims = jwt.decode(token, options={"verify_signature": False})
+    async with site.server.database.read() as store:
+        row = await store.accounts.session(claims["sid"])
+    assert row is not None
+    return row
+
+
+@pytest.mark.attack("CVE-2023-23929")
+async def test_cve_2023_23929_a_refresh_token_that_is_kept_does_not_last_longer(site: Site) -> None:
+    async with site.door("rest") as door:
+        who = await door.person("viewer")
+        first = (await door.log_in(who, PASSWORD)).body
+        began = await session_of(site, first["refresh_token"])
+        for _ in range(3):
+            answer = await kept(site, first["refresh_token"])
+            assert (answer.status_code, answer.json().get("refresh_token")) == (200, None)
+        site.tokens["kept"] = answer.json()["access_token"]
+        assert (await door.call("Task.ListTasks", "kept")).status == "OK"
+        assert (await session_of(site, first["refresh_token"])).expires_at == began.expires_at
+        # Logging out, which ends the session, ends it too.
+        assert (await door.call("Auth.RevokeToken", "kept")).status == "OK"
+        assert (await kept(site, first["refresh_token"])).status_code == 401
+        assert (await door.call("Task.ListTasks", "kept")).status == "UNAUTHENTICATED"
+        # And so does its time.
+        again = (await door.log_in(who, PASSWORD)).body
+        async with site.server.database.write() as store:
+            session = await store.accounts.session((await session_of(site, again["refresh_token"])).id)
+            assert session is not None
+            session.expires_at = now() - dt.timedelta(seconds=1)
+        assert (await kept(site, again["refresh_token"])).status_code == 401
+
+
+@pytest.mark.attack("CVE-2023-23929")
+async def test_cve_2023_23929_no_token_is_kept_where_somebody_rotates(site: Site) -> None:
+    """A thief who keeps a copy is found out as ever: the session ends with the first use of an old token."""
+    async with site.door("rest") as door, site.door("grpc") as direct:
+        who = await door.person("viewer")
+        first = (await door.log_in(who, PASSWORD)).body
+        assert (await kept(site, first["refresh_token"])).status_code == 200
+        second = await door.call("Auth.RefreshToken", refresh_token=first["refresh_token"])
+        assert second.status == "OK"
+        # What came of a rotation cannot be kept: the header rotates it as well.
+        third = (await kept(site, second["refresh_token"])).json()
+        assert third["refresh_token"] not in {first["refresh_token"], second["refresh_token"]}
+        assert (await kept(site, first["refresh_token"])).status_code == 401
+        for token in (second["refresh_token"], third["refresh_token"]):
+            assert (await kept(site, token)).status_code == 401
+        # Neither can what our own clients get, who log in by gRPC, nor what a node gets.
+        mine = (await direct.log_in(who, PASSWORD)).body
+        node = (await door.call("Auth.CreateNodeToken", api_key=site.api_keys[0])).body
+        for token in (mine["refresh_token"], node["refresh_token"]):
+            assert (await kept(site, token)).json()["refresh_token"]
+            assert (await kept(site, token)).status_code == 401
+        # Nor does gRPC keep any.
+        web = (await door.log_in(who, PASSWORD)).body
+        site.tokens["header"] = web["refresh_token"]
+        assert (await direct.call("Auth.RefreshToken", "header"))["refresh_token"]
+        assert (await direct.call("Auth.RefreshToken", "header")).status == "UNAUTHENTICATED"
 
 
 @pytest.mark.attack("CVE-2023-23929")

@@ -184,3 +184,23 @@ async def test_ghsa_gwq3_security_headers(site: Site) -> None:
             assert headers["x-frame-options"] == "DENY", path
             assert "max-age" in headers["strict-transport-security"], path
             assert "server" not in headers, path
+
+
+@pytest.mark.attack("X10")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("j!", "x"), ("|", "x"), ("x-some-bin", "@@@"), ("x-some", b"\xff\xfe"), ("user-agent", "Zürich".encode()),
+     ("last-event-id", b"\xff"), ("grpc-timeout", "1n"), ("grpc-encoding", "nothing"), ("cookie", "a=b"),
+     ("x-envoy-expected-rq-timeout-ms", "1"), ("x-envoy-upstream-rq-timeout-ms", "1"),
+     ("x-envoy-original-path", "/api/node/999999/task"), ("x-vantage6-door", "grpc")],
+)  # fmt: skip
+async def test_x10_no_header_of_http_makes_the_server_fail(site: Site, name: str, value: str | bytes) -> None:
+    """What HTTP allows and gRPC does not never gets that far, nor what gRPC would obey."""
+    async with site.web("root") as web:
+        for path in ("/api/task", "/api/version", f"/api/collaboration/{site.collaboration_id}/node"):
+            answer = await web.get(path, headers=[(name.encode(), value if isinstance(value, bytes) else value.encode())])
+            assert answer.status_code == 200, (path, answer.text)
+        assert "link" in (await web.get(f"/api/collaboration/{site.collaboration_id}")).json()
+    async with site.web() as web:
+        token = b"Bearer " + (value if isinstance(value, bytes) else value.encode())
+        assert (await web.get("/api/task", headers=[(b"authorization", token)])).status_code == 401

@@ -16,7 +16,7 @@ from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
 from vantage6.common.errors import from_rpc_error
 from vantage6.server.domain.secrets import now
 from vantage6.server.domain.states import ResultState
-from vantage6.server.store.tables import Result, Task
+from vantage6.server.store.tables import Content, Result, Task
 
 from .conftest import KEY, PASSWORD, Site
 from .doors import CODES, Answer, Door, fresh
@@ -240,6 +240,48 @@ async def test_x03_a_containers_token_is_for_its_own_run_while_it_lasts(door: Do
     assert (await door.call("Auth.RefreshToken", refresh_token=door.site.tokens[who])).status == "UNAUTHENTICATED"
     await end(door.site, result)
     assert (await door.call("Task.GetTask", who, id=task.id)).status == "UNAUTHENTICATED"
+
+
+@pytest.mark.attack("X03")
+async def test_x03_a_container_sees_what_it_makes_and_asked_for_and_nothing_of_its_siblings(door: Door) -> None:
+    """Two sites run the same task; each has its own subtask."""
+    site, (a, b) = door.site, door.site.organizations
+    who, task, mine = await container(door)
+    _, theirs = await run_of(site, task.id, b)
+    token = await door.call("Auth.CreateContainerToken", await door.node(1), result_id=theirs.id, image="image")
+    site.tokens["sibling"] = token["container_token"]
+    subtask = (await door.task(who, site.collaboration_id, a, b, key=fresh("key")))["id"]
+    key = fresh("key")
+    foreign = (await door.task("sibling", site.collaboration_id, a, b, key=key))["id"]
+    parts = {int(id_) for id_ in (await door.call("Result.ListResults", "root", task_id=subtask)).ids}
+    # Large outputs: the sibling's, and those of the two subtasks.
+    payloads = {}
+    for task_id, organization in ((task.id, b), (task.id, a), (subtask, b), (foreign, b)):
+        _, result = await run_of(site, task_id, organization)
+        payload = await door.call("Payload.CreatePayload", await door.node(site.organizations.index(organization)),
+                                  collaboration_id=site.collaboration_id, result_id=result.id, **BIG)  # fmt: skip
+        async with site.server.database.write() as store:
+            store.results.add_content(Content(result_id=result.id, kind="output", payload_id=payload["id"]))
+        payloads[task_id, organization] = payload["id"]
+    assert set((await door.call("Result.ListResults", who)).ids) == {mine.id, *parts}
+    assert (await door.call("Task.ListTaskResults", who, task_id=task.id)).ids == [mine.id]
+    assert (await door.call("Result.GetResult", who, id=theirs.id)).status == "NOT_FOUND"
+    assert set((await door.call("Task.ListTasks", who)).ids) == {task.id, subtask}
+    for rpc in ("Task.GetTask", "Task.CancelTask", "Task.DeleteTask"):
+        assert (await door.call(rpc, who, id=foreign)).status == "NOT_FOUND", rpc
+    # Its own subtask may be cancelled, and leaves its traces.
+    assert (await door.call("Task.DeleteTask", who, id=subtask)).status == "PERMISSION_DENIED"
+    for whose, expected in (((task.id, b), "NOT_FOUND"), ((foreign, b), "NOT_FOUND"), ((subtask, b), "OK"),
+                            ((task.id, a), "OK")):  # fmt: skip
+        assert (await door.call("Payload.GetPayload", who, id=payloads[whose])).status == expected, whose
+    # The same words with the key of the sibling's subtask are no way to it.
+    again = await door.task(who, site.collaboration_id, a, b, key=key)
+    assert again.status == "ALREADY_EXISTS"
+    # Of its own task it is told nothing: there would be the siblings in it.
+    for watched, status in ((task.id, "PERMISSION_DENIED"), (foreign, "NOT_FOUND")):
+        rpc = "Event.Watch" if door.kind == "grpc" else "Event.StreamEvents"
+        assert (await door.call(rpc, who, task_id=watched)).status == status
+    assert (await door.call("Task.CancelTask", who, id=subtask)).status == "OK"
 
 
 @pytest.mark.attack("X04")

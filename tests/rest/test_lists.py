@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import re
 from typing import Any
 
 import pytest
 
 from vantage6.api.v1 import task_pb2
+from vantage6.gateway.config import GatewayConfig
+from vantage6.gateway.contract import bindings
 from vantage6.server.domain.secrets import now
 from vantage6.server.openapi import document
 
@@ -200,3 +203,37 @@ async def test_an_unknown_parameter_or_path_or_method_is_named(site: Site) -> No
             answer = await web.get(path, params={"colour": "red"})
             assert (answer.status_code, "colour" in answer.json()["msg"]) == (400, True), path
             assert (await web.put(path, json={})).status_code == 404
+
+
+NESTED = [binding for binding in bindings(GatewayConfig(plaintext=True).descriptors) if "}/" in binding.path]
+
+
+@pytest.mark.attack("CVE-2023-41882")
+async def test_beneath_what_is_not_there_is_no_list(site: Site) -> None:
+    """Every path of the contract with something beneath a parent; also of a stranger's nobody learns that it is."""
+    async with site.door("rest") as door:
+        alien = await door.organization()
+        study = await door.collaboration(alien)
+        node = await door.call("Node.CreateNode", "root", collaboration_id=study, organization_id=alien)
+        stranger = await door.person("researcher", alien)
+        task = await door.task(stranger, study, alien)
+        strange = {"organization": alien, "collaboration": study, "node": node["id"], "task": task["id"]}
+        callers = {"root": "root", "viewer": await door.person("viewer"), "node": await door.node(0)}
+    assert len(NESTED) >= 12
+    for name, who in callers.items():
+        async with site.web(who) as web:
+            for binding in NESTED:
+                noun = binding.path.split("/")[2]
+                for parent in (999_999, strange.get(noun, 999_999)):
+                    if name == "root" and parent != 999_999:
+                        continue
+                    path = re.sub(r"{\w+}", str(parent), binding.path)
+                    body = {"id": alien} if binding.path.endswith("/organization") else {}
+                    sent = None if binding.method == "GET" else body
+                    answer = await web.request(binding.method, path, json=sent)
+                    hidden = {404} if binding.method == "GET" or name == "root" else {403, 404}
+                    assert answer.status_code in hidden, (name, binding.method, path, answer.text)
+        # A filter is a question that may have no answer.
+    async with site.web("root") as web:
+        for path in ("/api/node?collaboration_id=999999", "/api/task?node_id=999999", "/api/result?node_id=999999"):
+            assert ((answer := await web.get(path)).status_code, answer.json()) == (200, []), path

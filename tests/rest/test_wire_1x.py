@@ -59,10 +59,11 @@ class OldClient:
         self.organization = await self.request(f"organization/{self.organization_id}")
 
     async def refresh(self) -> None:
+        """Needs exactly 200 and `access_token`; the refresh token is that of the log-in, for ever."""
         headers = {"Authorization": "Bearer " + self.refresh_token}
-        answer = (await self.web.post("/api/token/refresh", headers=headers)).json()
-        self.token = answer["access_token"]
-        self.refresh_token = answer.get("refresh_token", self.refresh_token)
+        answer = await self.web.post("/api/token/refresh", headers=headers)
+        assert answer.status_code == 200, answer.text
+        self.token = answer.json()["access_token"]
 
 
 def encoded(value: Any) -> str:
@@ -114,6 +115,22 @@ async def test_a_program_for_1x_works_as_it_is(site: Site) -> None:
                 for result in embedded[0]["results"]} == {int}  # fmt: skip
         with_task = await client.request("result", include="task", task_id=task["id"])
         assert [result["task"]["name"] for result in with_task] == ["my task"] * 2
+
+
+async def test_a_program_for_1x_refreshes_again_and_again_with_its_first_token(site: Site) -> None:
+    """As 1.2.3 was recorded: the token in the header, no body, and `{access_token}` back."""
+    async with site.web() as web:
+        client = OldClient(web)
+        await client.authenticate("researcher", PASSWORD)
+        first, seen = client.refresh_token, {client.token}
+        for _ in range(4):
+            client.token = "expired"
+            assert (await client.request(f"user/{client.user_id}"))["username"] == "researcher"
+            assert client.refresh_token == first
+            seen.add(client.token)
+        assert len(seen) == 5
+        answer = await web.post("/api/token/refresh", headers={"Authorization": f"Bearer {first}"})
+        assert answer.json().keys() - {"expires_in", "refresh_url", "user_url"} == {"access_token"}
 
 
 async def test_the_statuses_are_those_that_programs_wait_for(site: Site) -> None:

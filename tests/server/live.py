@@ -46,6 +46,7 @@ from vantage6.server.interceptors.identity import identity
 from vantage6.server.interceptors.telemetry import telemetry
 from vantage6.server.rpc.events import EventServicer
 from vantage6.server.rpc.payloads import PayloadServicer
+from vantage6.server.rpc.payloads import serve as serve_payloads
 from vantage6.server.rpc.register import Parts, register
 from vantage6.server.rpc.results import ResultServicer
 from vantage6.server.rpc.tasks import TaskServicer
@@ -120,6 +121,7 @@ class Live:
     mailbox: Mailbox
     recovery: RecoveryRules
     tasks: TaskServicer
+    bus: Bus
 
     async def login(self, username: str = "root", password: str = "") -> Metadata:
         """Metadata that say who is calling."""
@@ -188,14 +190,16 @@ async def _serving(folder: Path, database: Database, bus: Bus) -> AsyncIterator[
     database.on_rights = lambda user_id: bus.publish(RightsChanged(user_id))
     events = EventServicer(database, EventHub(database, bus), WatchGuard(accounts, bus))
     event_pb2_grpc.add_EventServiceServicer_to_server(events, server)
-    payload_pb2_grpc.add_PayloadServiceServicer_to_server(PayloadServicer(PayloadDesk(database, blobs)), server)
+    serve_payloads(PayloadServicer(PayloadDesk(database, blobs)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     mailing = asyncio.create_task(recovery.run())
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stubs = Stubs(channel)
-            yield Live(database, accounts, tokens, passwords, throttle, port, stubs, gone, mailbox, recovery, tasks)
+            yield Live(
+                database, accounts, tokens, passwords, throttle, port, stubs, gone, mailbox, recovery, tasks, bus
+            )
     finally:
         mailing.cancel()
         await asyncio.gather(mailing, return_exceptions=True)

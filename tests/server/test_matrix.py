@@ -46,10 +46,10 @@ Collaboration.AddCollaborationOrganization    ac   .    .    .    .    .    .   
 Collaboration.RemoveCollaborationOrganization ac   .    a    .    .    .    .    .    .     .    .    a    ac
 Node.GetNode                                  abc  ab   ab   ab   ab   .    a    .    .     .    a    ab   abc
 Node.ListNodes                                abc  ab   ab   ab   ab   .    a    .    .     .    a    ab   abc
-Node.CreateNode                               abc  a    ab   .    .    .    .    .    .     .    .    ab   abc
+Node.CreateNode                               abc  a    a    .    .    .    .    .    .     .    .    a    abc
 Node.UpdateNode                               abc  a    ab   .    .    .    .    .    .     .    a    ab   abc
 Node.DeleteNode                               abc  a    ab   .    .    .    .    .    .     .    a    ab   abc
-Node.ResetNodeApiKey                          abc  a    ab   .    .    .    .    .    .     .    a    ab   abc
+Node.ResetNodeApiKey                          abc  a    a    .    .    .    .    .    .     .    a    a    abc
 User.GetUser                                  sabc sa   s    s    s    s    .    .    .     s    sa   sab  sabc
 User.ListUsers                                sabc sa   s    s    s    s    .    .    .     s    sa   sab  sabc
 User.CreateUser                               abc  a    .    .    .    .    .    .    .     .    a    a    abc
@@ -65,10 +65,10 @@ Task.GetTask                                  sabc sab  sab  sab  sab  .    sa  
 Task.ListTasks                                sabc sab  sab  sab  sab  .    sa   s    .     s    sa   sab  sabc
 Task.CreateTask                               abc  ab   ab   ab   .    .    .    ab   .     ab   ab   ab   ab
 Task.CancelTask                               sabc sa   sab  s    .    .    .    s    .     s    sa   sab  sabc
-Task.DeleteTask                               sabc sa   sab  s    .    .    .    s    .     s    sa   sab  sabc
+Task.DeleteTask                               sabc sa   sab  s    .    .    .    .    .     s    sa   sab  sabc
 Task.ListTaskResults                          sabc sab  sab  sab  sab  .    sa   s    .     s    sa   sab  sabc
-Result.GetResult                              sabc sab  sab  sab  sab  .    sa   s    .     s    sa   sab  sabc
-Result.ListResults                            sabc sab  sab  sab  sab  .    sa   s    .     s    sa   sab  sabc
+Result.GetResult                              sabct sabt sabt sabt sabt .   sa   s    .     st   sat  sabt sabct
+Result.ListResults                            sabct sabt sabt sabt sabt .   sa   s    .     st   sat  sabt sabct
 Event.Watch                                   sabc sab  sab  sab  sab  .    .    s    .     s    sa   sab  sabc
 Event.StreamEvents                            sabc sab  sab  sab  sab  .    .    s    .     s    sa   sab  sabc
 Payload.CreatePayload                         .    a    a    a    .    .    a    a    .     a    a    a    a

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from vantage6.api.v1 import collaboration_pb2, node_pb2, organization_pb2, task_pb2
+from vantage6.api.v1 import auth_pb2, collaboration_pb2, node_pb2, organization_pb2, task_pb2
 
 from .conftest import Hospitals
 from .live import everything
@@ -230,3 +230,22 @@ async def test_names_that_would_forge_lines_are_refused(hospitals: Hospitals, na
     request = organization_pb2.CreateOrganizationRequest(name=name)
     call = hospitals.live.stubs.organizations.CreateOrganization(request, metadata=hospitals.root)
     assert await code(call) is Status.INVALID_ARGUMENT
+
+
+@pytest.mark.attack("X01")
+async def test_who_keeps_a_collaboration_does_not_get_at_its_members_keys(hospitals: Hospitals) -> None:
+    """With the API key of another member's node one could be that node."""
+    stubs, admin = hospitals.live.stubs, await hospitals.live.login("collaboration_admin_a")
+    reset = node_pb2.ResetNodeApiKeyRequest(id=hospitals.nodes["b"])
+    assert await code(stubs.nodes.ResetNodeApiKey(reset, metadata=admin)) is Status.PERMISSION_DENIED
+    assert (await stubs.auth.CreateNodeToken(auth_pb2.CreateNodeTokenRequest(api_key=hospitals.api_keys["b"]))).node_url
+    # It may see the node to its name and away, as it may see the member away; its key is the member's to make.
+    rename = node_pb2.UpdateNodeRequest(id=hospitals.nodes["b"], name="the node of B")
+    assert (await stubs.nodes.UpdateNode(rename, metadata=admin)).api_key == ""
+    await stubs.nodes.DeleteNode(node_pb2.DeleteNodeRequest(id=hospitals.nodes["b"]), metadata=admin)
+    make = node_pb2.CreateNodeRequest(collaboration_id=hospitals.shared, organization_id=hospitals.b)
+    assert await code(stubs.nodes.CreateNode(make, metadata=admin)) is Status.PERMISSION_DENIED
+    own = await hospitals.live.login("organization_admin_b")
+    assert (await stubs.nodes.CreateNode(make, metadata=own)).api_key
+    mine = node_pb2.ResetNodeApiKeyRequest(id=hospitals.nodes["a"])
+    assert (await stubs.nodes.ResetNodeApiKey(mine, metadata=admin)).api_key

@@ -21,6 +21,7 @@ from vantage6.server.domain.running import Runs
 from vantage6.server.domain.states import ResultState, TaskState
 from vantage6.server.store import notify
 from vantage6.server.store.locks import lock_tasks
+from vantage6.server.store.parties import Program
 from vantage6.server.store.sql import Store
 from vantage6.server.store.tables import Result
 
@@ -168,7 +169,7 @@ async def test_nothing_is_handed_out_to_a_stale_connection(pair: Pair) -> None:
     node = pair.a.nodes[0]
     stale = await pair.a.connect(node)
     # As b does, which then does not come to tell of it.
-    await pair.b.database.transact(lambda store: store.parties.connected(node.id, version="", replica=1, at=now()))
+    await pair.b.database.transact(lambda store: store.parties.connected(node.id, Program(), replica=1, at=now()))
     task = await pair.a.create_task(pair.a.organizations[0])
     await pair.a.dispatcher.idle()
     heard = await hear(stale, 3)

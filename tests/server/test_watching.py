@@ -23,7 +23,7 @@ from vantage6.api.v1 import (
 )
 from vantage6.common.errors import Unauthenticated, Unavailable, Vantage6Error, from_rpc_error
 from vantage6.server.domain import events as events_module
-from vantage6.server.domain.bus import Happened, LocalBus
+from vantage6.server.domain.bus import Happened, LocalBus, Resync
 from vantage6.server.domain.caller import Call, NodeCaller, Operation, Resource, Scope, set_current_call
 from vantage6.server.domain.events import Topic
 from vantage6.server.domain.links import Link, Run
@@ -32,6 +32,7 @@ from vantage6.server.domain.secrets import Lifetimes
 from vantage6.server.domain.states import ResultState
 from vantage6.server.domain.watching import LOG_OF_RESULT, RecentLogs, WatchGuard
 from vantage6.server.rpc.events import EventServicer
+from vantage6.server.store.parties import Program
 from vantage6.server.store.tables import Result
 
 from .conftest import Hospitals
@@ -151,6 +152,19 @@ async def test_it_ends_when_the_role_is_taken(hospitals: Hospitals, watch: Any) 
     assert (await watching.ends_with()).status is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.attack
+async def test_it_ends_when_the_word_of_changed_rights_was_lost(hospitals: Hospitals, watch: Any) -> None:
+    """Another replica changed them, and died before it could say so."""
+    live = hospitals.live
+    watching, others = await watch(await live.login("researcher_a")), await watch(await live.login("researcher_b"))
+    live.database.on_rights = lambda _: None
+    request = user_pb2.DeleteUserRequest(id=hospitals.users["researcher_a"])
+    await live.stubs.users.DeleteUser(request, metadata=hospitals.root)
+    live.bus.publish(Resync())
+    assert isinstance(await watching.ends_with(), Unauthenticated)
+    await others.goes_on()
+
+
 async def test_a_silent_watch_says_that_it_is_still_there(
     hospitals: Hospitals, watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +264,7 @@ async def test_a_node_says_nothing_in_clear_in_an_encrypted_collaboration_and_no
     bus = LocalBus()
     bus.subscribe(heard.append)
     task = await world.create_task()
-    link = Link(NodeCaller(1, "north", 1, 1, 1), 10)
+    link = Link(NodeCaller(1, "north", 1, 1, 1), 10, Program())
     link.active[7] = Run(task, 1)
     runs = Runs(bus)
     runs.log(link, delivery_pb2.LogLines(result_id=7, epoch=1, lines=b"patient 17"))

@@ -18,7 +18,7 @@ def test_signals_survive_the_wire() -> None:
     event = event_pb2.Event(id=7, collaboration_id=2, log=event_pb2.LogEvent(lines=os.urandom(50_000)))
     signals: list[Signal] = [
         Wake(1, 2), Stop(1, 2, 3, 4, "why"), Happened(event, 5, 6), Deadline(7), Connected(1, 2, 3), CutOff(1, 2),
-        buses.RightsChanged(8), Resync(),
+        buses.RightsChanged(8), buses.Attempt("log-in", "failed", "ab12", ""), Resync(),
     ]  # fmt: skip
     parts = wire.encode(2**31 - 1, signals)
     assert len(parts) > 5

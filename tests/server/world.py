@@ -16,6 +16,7 @@ from vantage6.server.domain.events import EventHub
 from vantage6.server.domain.links import Claim, Link
 from vantage6.server.domain.reports import ReportDesk
 from vantage6.server.domain.states import ResultState
+from vantage6.server.store.parties import Program
 from vantage6.server.store.sql import Database
 from vantage6.server.store.tables import Collaboration, Member, Node, Organization, Result, Row, Task, User
 
@@ -48,8 +49,15 @@ class World:
         async with self.database.write() as store:
             return await tasks.create(store, self.bus, self.user, request)
 
-    async def connect(self, node: NodeCaller, *, window: int = 10, held: dict[int, Claim] | None = None) -> Link:
-        return await self.dispatcher.connect(node, window, "1", held or {})
+    async def connect(
+        self,
+        node: NodeCaller,
+        *,
+        window: int = 10,
+        held: dict[int, Claim] | None = None,
+        program: Program = Program(version="1"),  # noqa: B008 - frozen
+    ) -> Link:
+        return await self.dispatcher.connect(node, window, program, held or {})
 
     async def result(self, result_id: int) -> Result:
         async with self.database.read() as store:

@@ -29,27 +29,31 @@ def split_address(address: str) -> tuple[str, int]:
 class Tls(BaseModel):
     """PEM files of the certificate (with its chain) and its key; both are read when the gateway starts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     certificate: Path
+    """The certificate, with its chain (PEM)."""
     key: Path
+    """Its key (PEM)."""
 
 
 class GatewayConfig(BaseModel):
     """A gateway: where it listens, which servers stand behind it, and its limits."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     listen: Address = "127.0.0.1:8443"
-    """Port 0 takes a free one; `Gateway.port` says which."""
+    """Where callers reach it, as host:port; port 0 takes a free one."""
     servers: Annotated[tuple[Address, ...], Field(min_length=1)] = (SERVERS_ADDRESS,)
     """Replicas of the server, which speak HTTP/2 without TLS: keep them on the same machine or a private network."""
     tls: Tls | None = None
+    """The certificate that callers see."""
     plaintext: bool = False
     """Must be said by those who want no TLS: tokens and data are readable on the way then."""
     cors_origins: tuple[str, ...] = ()
     """Web pages from these origins (`https://host[:port]`) may call the REST interface; `*` is not possible."""
     descriptors: Path = Path(str(files("vantage6.api.v1"))) / "descriptors.binpb"
+    """The contract that REST calls are translated by; no need to change it."""
     trusted_proxies: Annotated[int, Field(ge=0)] = 0
     """How many proxies in front of this one may say, in x-forwarded-for, who the caller is."""
 
@@ -58,6 +62,7 @@ class GatewayConfig(BaseModel):
     max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * MIB
     """Of one resource in a REST answer; lists and payload content are streamed and not limited."""
     max_header_kib: Annotated[int, Field(ge=4, le=8192)] = 32
+    """Of a request's headers."""
     header_seconds: Annotated[int, Field(ge=1)] = 10
     """How long a request's headers may take, and a TLS handshake."""
     requests_per_second: Annotated[int, Field(ge=0, le=1_000_000)] = 200
@@ -65,7 +70,9 @@ class GatewayConfig(BaseModel):
     request_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
     """So many at once from an address that was silent before."""
     max_connections: Annotated[int, Field(ge=1)] = 50_000
+    """At the same time, from everywhere."""
     max_streams_per_connection: Annotated[int, Field(ge=1, le=2**31 - 1)] = 2_000
+    """Calls at the same time on one connection."""
     rest_idle_seconds: Annotated[int, Field(ge=1)] = 300
     """A REST call without a byte for so long ends; gRPC streams and events may be silent for ever."""
     rest_seconds: Annotated[int, Field(ge=1)] = 3600
@@ -74,7 +81,9 @@ class GatewayConfig(BaseModel):
     monitoring: Annotated[str, Field(pattern=rf"^$|{ADDRESS}")] = ""
     """Where metrics and health are shown, such as 127.0.0.1:9100; nowhere unless given, or in VANTAGE6_MONITORING."""
     access_log: Literal["stdout", "none"] | Path = "stdout"
+    """Where each request is noted: `stdout`, `none` or a file."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    """Of Envoy: debug, info, warning or error."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Threads; one per processor unless given."""
     drain_seconds: Annotated[int, Field(ge=0)] = 0

@@ -27,6 +27,30 @@ local function is_json(headers)
   return kind ~= nil and kind:find("application/json", 1, true) == 1
 end
 
+-- What the server may hear of a REST request's headers. Others are no use there, and could do harm: a name or a value
+-- that HTTP allows and gRPC does not ends the call as a failure of the server, and "grpc-timeout" would be obeyed.
+local KNOWN = {
+  [":authority"] = true, [":method"] = true, [":path"] = true, [":scheme"] = true, [":protocol"] = true,
+  ["accept"] = true, ["authorization"] = true, ["baggage"] = true, ["content-length"] = true, ["content-type"] = true,
+  ["last-event-id"] = true, ["te"] = true, ["traceparent"] = true, ["tracestate"] = true,
+  ["transfer-encoding"] = true, ["user-agent"] = true, ["x-forwarded-for"] = true, ["x-forwarded-proto"] = true,
+  ["x-request-id"] = true,
+}
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local strange = {}
+  for name, value in pairs(headers) do
+    if not (KNOWN[name] and (name:sub(1, 1) == ":" or value:match("^[\32-\126]*$"))) and
+        name:sub(1, 8) ~= "x-envoy-" then
+      strange[#strange + 1] = name
+    end
+  end
+  for _, name in ipairs(strange) do
+    headers:remove(name)
+  end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local wanted = headers:get("x-http-code")

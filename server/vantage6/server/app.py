@@ -18,7 +18,6 @@ from grpc_health.v1 import health_pb2_grpc
 from vantage6.api.v1 import (
     delivery_pb2_grpc,
     event_pb2_grpc,
-    payload_pb2_grpc,
     result_pb2_grpc,
     task_pb2_grpc,
 )
@@ -29,7 +28,7 @@ from vantage6.server import metrics
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.audit import AuditLog
-from vantage6.server.domain.bus import LocalBus, Resync, RightsChanged
+from vantage6.server.domain.bus import Bus, LocalBus, Resync, RightsChanged
 from vantage6.server.domain.deadlines import Deadlines
 from vantage6.server.domain.dispatch import Dispatcher
 from vantage6.server.domain.events import EventHub
@@ -53,6 +52,7 @@ from vantage6.server.rpc.delivery import DeliveryServicer
 from vantage6.server.rpc.events import EventServicer
 from vantage6.server.rpc.health import Health, HealthServicer
 from vantage6.server.rpc.payloads import PayloadServicer
+from vantage6.server.rpc.payloads import serve as serve_payloads
 from vantage6.server.rpc.register import Parts, register
 from vantage6.server.rpc.results import ResultServicer
 from vantage6.server.rpc.tasks import TaskServicer
@@ -99,7 +99,7 @@ class Server:
         self.database.on_doubt = lambda: self.bus.publish(Resync())
         self.database.on_rights = lambda user_id: self.bus.publish(RightsChanged(user_id))
         self.passwords = Passwords()
-        throttle = Throttle()
+        throttle = Throttle(bus=self.bus, name="log-in")
         tokens = Tokens(load_secret(config.secret_file), config.tokens.lifetimes)
         self.accounts = AccountRules(self.database, tokens, self.passwords, throttle)
         self.hub = EventHub(self.database, self.bus)
@@ -113,7 +113,7 @@ class Server:
         self.health = Health({"database": self._ping})
         hooks = Hooks(self._node_leaving, self.dispatcher.cut_off, self._payloads_gone)
         self.audit = AuditLog(self.database)
-        self.recovery = _recovery(config, self.database, self.passwords)
+        self.recovery = _recovery(config, self.database, self.passwords, self.bus)
         self._parts = Parts(
             self.database, self.accounts, self.passwords, throttle, hooks, {"database": self._ping},
             self.recovery, self.audit,
@@ -150,6 +150,7 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.health.leaving.set()
+        self.dispatcher.drain()
         await self._server.stop(GRACE_SECONDS)
         await self._stack.aclose()
         for task in list(self._background):
@@ -177,7 +178,7 @@ class Server:
         result_pb2_grpc.add_ResultServiceServicer_to_server(ResultServicer(database), server)
         event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(database, self.hub, self.guard), server)
         payloads = PayloadServicer(PayloadDesk(database, self.blobs, self._config.collaboration_quota_bytes))
-        payload_pb2_grpc.add_PayloadServiceServicer_to_server(payloads, server)
+        serve_payloads(payloads, server)
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.health), server)
         return server
 
@@ -204,10 +205,10 @@ class Server:
             self._start_loop(self.blobs.delete(payload.id, payload.size))
 
 
-def _recovery(config: ServerConfig, database: Database, passwords: Passwords) -> RecoveryRules:
+def _recovery(config: ServerConfig, database: Database, passwords: Passwords, bus: Bus) -> RecoveryRules:
     if config.mail is None:
-        return RecoveryRules(database, passwords)
-    return RecoveryRules(database, passwords, SmtpMailer(config.mail), reset_page=config.mail.reset_page)
+        return RecoveryRules(database, passwords, bus=bus)
+    return RecoveryRules(database, passwords, SmtpMailer(config.mail), reset_page=config.mail.reset_page, bus=bus)
 
 
 def _collect_rarely() -> None:

@@ -7,7 +7,8 @@ import rich_click as click
 from vantage6.common import terminal
 from vantage6.common.commands import Commands, debug_option, json_option
 from vantage6.server import CONTRACT_VERSION, __version__
-from vantage6.server.admin.database import check, migrate, shell
+from vantage6.server.admin.checking import check
+from vantage6.server.admin.database import migrate, shell
 from vantage6.server.admin.importing import import_file
 from vantage6.server.admin.listing import files, list_servers
 from vantage6.server.admin.new import new

@@ -48,41 +48,41 @@ class ServerConfig(BaseModel):
 
     name: str = Field(default="vantage6", min_length=1, max_length=128)
     """Names the server in its log."""
-    # The gateway stands before it and brings the TLS; so it listens on the loopback interface unless told otherwise.
     address: Address = "127.0.0.1:5001"
+    """Where it listens, as host:port or unix:/path; the gateway before it brings the TLS."""
     api_path: str = "/api"
     """Where the REST interface begins."""
     data_dir: Path = Path("data")
     """Database, payloads and secrets, unless they are elsewhere."""
-    # SQLAlchemy URL, of the drivers aiosqlite or asyncpg; a file in data_dir unless given.
     uri: str = ""
-    # Where payloads are kept that are too large for a row: a folder, in data_dir unless given, or a URL such as
-    # s3://bucket/prefix (with the credentials in the environment, as the AWS tools take them).
+    """SQLAlchemy URL, of the drivers aiosqlite or asyncpg; a file in data_dir unless given."""
     blobs: str = ""
-    # Bytes that one collaboration may have stored there, 0 for any number.
+    """Where payloads are kept that are too large for a row: a folder, in data_dir unless given, or a URL such as
+    s3://bucket/prefix (with the credentials in the environment, as the AWS tools take them)."""
     collaboration_quota_bytes: int = Field(default=0, ge=0)
-    # How long an upload may take, and a complete one wait for its task, before it is thrown away.
+    """Bytes that one collaboration may have stored there, 0 for any number."""
     upload_hours: float = Field(default=24, gt=0, le=24 * 365)
-    # Days after a task's end at which its inputs, outputs and logs are deleted; the task stays. 0 keeps them.
+    """How long an upload may take, and a complete one wait for its task, before it is thrown away."""
     results_retention_days: float = Field(default=0, ge=0, le=36500)
-    # How far subtasks may ask for subtasks: 1 is a user's task that asks for some, and these for none.
+    """Days after a task's end at which its inputs, outputs and logs are deleted; the task stays. 0 keeps them."""
     max_subtask_depth: int = Field(default=MAX_DEPTH, ge=1, le=100)
-    # How many subtasks all that one user's task led to may have.
+    """How far subtasks may ask for subtasks: 1 is a user's task that asks for some, and these for none."""
     max_subtasks_per_run: int = Field(default=MAX_PER_RUN, ge=1, le=10_000_000)
+    """How many subtasks all that one user's task led to may have."""
     jwt_secret_file: Path | None = None
     """Secret that signs tokens, made at the first start; replicas share one. token.secret in data_dir unless given."""
     root_email: str = "root@localhost"
     """Email address of the user root, who is made at the first start."""
-    # At the first start: holds root's password, or receives the generated one (instead of it being printed).
     root_password_file: Path | None = None
+    """At the first start: holds root's password, or receives the generated one (instead of it being printed)."""
     tokens: TokenConfig = Field(default_factory=lambda: TokenConfig.model_validate({}))
     """How long tokens are good."""
-    # Without it nobody can ask for a new password by mail.
     mail: MailConfig | None = None
+    """Without it nobody can ask for a new password by mail."""
     monitoring: Annotated[str, StringConstraints(pattern=rf"^$|{ADDRESS}")] = ""
     """Where metrics and health are shown, such as 127.0.0.1:9101; nowhere unless given, or in VANTAGE6_MONITORING."""
-    # Settings of the gateway before this server, which reads them here (docs/gateway.md); the server does not.
     gateway: dict[str, Any] = {}
+    """Settings of the gateway before this server, which reads them here (docs/gateway.md); the server does not."""
     heartbeat_seconds: float = Field(default=5, gt=0, le=60)
     """How often nodes and server tell one another that they are there."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import smtplib
 import ssl
 from email.headerregistry import Address
@@ -22,24 +23,32 @@ log = structlog.get_logger(__name__)
 
 SECONDS = 30.0
 LARGEST_SECRET = 4096
+PASSWORD_VARIABLE = "VANTAGE6_MAIL_PASSWORD"  # noqa: S105 - a name
 
 
 class MailConfig(BaseModel):
     """The mail server. `starttls` begins in the clear and insists on TLS; `implicit` is TLS from the first byte."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     host: str = Field(min_length=1, max_length=253)
+    """Name of the mail server."""
     port: int = Field(default=587, ge=1, le=65_535)
+    """Its port: 587 for `starttls`, 465 for `implicit` as a rule."""
     tls: Literal["starttls", "implicit", "none"] = "starttls"
-    # Certificates to trust beside the system's, for a mail server of one's own.
+    """`starttls` begins in the clear and insists on TLS, `implicit` is TLS from the first byte, `none` is without."""
     ca_file: Path | None = None
+    """Certificates to trust beside the system's, for a mail server of one's own."""
     user: str = ""
+    """Who logs in there; nobody unless given."""
     password: str = Field(default="", repr=False)
+    """With which password; better in password_file, or in VANTAGE6_MAIL_PASSWORD."""
     password_file: Path | None = None
+    """File with the password."""
     sender: str
-    # Where people set their password; named in the mail, with nothing appended.
+    """Email address that mails come from."""
     reset_page: str = Field(default="", pattern=r"^(https?://[\x21-\x7e]+)?$")
+    """Page where people set their password; named in the mail, with nothing appended."""
 
     @field_validator("sender")
     @classmethod
@@ -59,7 +68,7 @@ class MailConfig(BaseModel):
 
     def secret(self) -> str:
         if self.password_file is None:
-            return self.password
+            return self.password or os.environ.get(PASSWORD_VARIABLE, "")
         return self.password_file.read_text(encoding="utf-8")[:LARGEST_SECRET].strip()
 
 

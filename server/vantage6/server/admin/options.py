@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from vantage6.common.background import Seat
-from vantage6.common.commands import context_options, scope_option
+from vantage6.common.commands import Code, context_options, scope_option
 from vantage6.common.contexts import DEFAULT_SCOPE, Context, Kind
 from vantage6.server.config import ServerConfig
 
@@ -23,6 +27,21 @@ def log_file(context: Context, config: ServerConfig) -> Path:
     """Beside the data where the configuration is a file of one's own, else in the log folder."""
     folder = config.data_dir if context.by_file else context.folders().log
     return folder / f"{context.name}.log"
+
+
+def short(error: Exception) -> str:
+    """Of the database: without the statement, its parameters and the URL."""
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def database_failure(error: SQLAlchemyError | OSError) -> tuple[str, Code]:
+    """What is said when the database does not let us work, and the exit code."""
+    number = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
+    if number == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
+        return f"the disk is full: the database cannot be written ({short(error)}); make room, and try again", Code.DISK
+    if number in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM} or isinstance(error, PermissionError):
+        return f"the database cannot be written: {short(error)}; give the server's user the right to", Code.PERMISSION
+    return f"the database cannot be reached: {short(error)}; check 'uri', and that it is up", Code.UNREACHABLE
 
 
 def title(context: Context) -> str:

@@ -8,13 +8,14 @@ import sys
 import rich_click as click
 import structlog
 import uvloop
+from sqlalchemy.exc import SQLAlchemyError
 
 from vantage6.common import background, terminal
-from vantage6.common.commands import Code, Stop, code_of, facts_option, same_again, show, tell
+from vantage6.common.commands import Code, Stop, facts_option, same_again, show, tell, told
 from vantage6.common.contexts import Context
 from vantage6.common.errors import Vantage6Error
 from vantage6.server import CONTRACT_VERSION, __version__
-from vantage6.server.admin.options import log_file, of_server, seat, title
+from vantage6.server.admin.options import database_failure, log_file, of_server, seat, title
 from vantage6.server.config import ServerConfig, load_context
 from vantage6.server.domain.secrets import WeakSecretError
 from vantage6.server.logs import set_up_logs
@@ -75,18 +76,20 @@ def _in_foreground(context: Context, config: ServerConfig) -> None:
                 schema=expected_revision(), python=platform.python_version(), environment=context.environment,
             )  # fmt: skip
             uvloop.run(serve(config, ready))
-    except (Vantage6Error, WeakSecretError, SchemaUnknownError) as error:
-        code = _code(error)
-        background.tell_starter(ok=False, message=str(error), code=int(code))
-        raise Stop(f"the server stopped: {error}", code) from error
+    except (Vantage6Error, WeakSecretError, SchemaUnknownError, SQLAlchemyError, OSError) as error:
+        text, code = _why(error)
+        background.tell_starter(ok=False, message=text, code=int(code))
+        raise Stop(f"the server stopped: {text}", code) from error
     except KeyboardInterrupt:
         log.info("stopped")
 
 
-def _code(error: Exception) -> Code:
-    if isinstance(error, SchemaUnknownError):
-        return Code.SCHEMA
-    return code_of(error) if isinstance(error, Vantage6Error) else Code.CONFIG
+def _why(error: Exception) -> tuple[str, Code]:
+    if isinstance(error, SQLAlchemyError | ConnectionError):  # asyncpg's are the latter.
+        return database_failure(error)
+    if isinstance(error, Vantage6Error | OSError):
+        return told(error)
+    return str(error), Code.SCHEMA if isinstance(error, SchemaUnknownError) else Code.CONFIG
 
 
 def _in_background(context: Context, config: ServerConfig, seconds: float) -> None:

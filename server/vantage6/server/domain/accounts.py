@@ -34,7 +34,7 @@ WRONG = "Wrong name, password or code."
 
 @dataclass(frozen=True)
 class Login:
-    """Tokens of one session; `kind` is "user" or "node"."""
+    """Tokens of one session; `kind` is "user" or "node". No refresh token: the one before stays good."""
 
     kind: str
     owner_id: int
@@ -53,8 +53,10 @@ class AccountRules:
 
     # --- log-in
 
-    async def login_user(self, username: str, password: str, peer: str, code: str = "") -> Login:
-        """The same answer and the same work for an unknown name and a wrong password."""
+    async def login_user(
+        self, username: str, password: str, peer: str, code: str = "", *, keeps: bool = False
+    ) -> Login:
+        """The same answer and the same work for an unknown name and a wrong password. `keeps`: see `refresh`."""
         account = f"user:{username.lower()}"
         self._throttle.check(account, peer)
         # Counted before the work is done: a hundred attempts at once are a hundred failures.
@@ -77,7 +79,7 @@ class AccountRules:
                 if not await self.codes.accepts(store, factor, code):
                     raise Unauthenticated(WRONG)
             known.last_seen, known.ip = now(), peer
-            login = await self._open(store, known, peer)
+            login = await self._open(store, known, peer, keeps=keeps)
         self._throttle.succeeded(account, peer)
         return login
 
@@ -93,7 +95,7 @@ class AccountRules:
         self._throttle.failed("", peer)
         raise Unauthenticated("Api key is not recognised!")
 
-    async def _open(self, store: Store, owner: User | Node, peer: str) -> Login:
+    async def _open(self, store: Store, owner: User | Node, peer: str, *, keeps: bool = False) -> Login:
         """Adds a session; it needs its id before its refresh token can be made."""
         time = now()
         await store.accounts.forget_sessions(time)
@@ -107,12 +109,12 @@ class AccountRules:
             ip=peer,
         )
         await store.accounts.add_session(session)
-        return self._renew(session, owner)
+        return self._renew(session, owner, keeps=keeps)
 
-    def _renew(self, session: Session, owner: User | Node) -> Login:
+    def _renew(self, session: Session, owner: User | Node, *, keeps: bool = False) -> Login:
         """New tokens for a session; the refresh token before is spent."""
         kind = _kind(owner)
-        refresh = self._tokens.refresh(kind, owner.id, session.id)
+        refresh = self._tokens.refresh(kind, owner.id, session.id, keeps=keeps)
         session.refresh_hash = hash_token(refresh)
         return Login(kind, owner.id, self._access(owner, session.id), refresh, self.access_seconds)
 
@@ -124,19 +126,25 @@ class AccountRules:
     def access_seconds(self) -> int:
         return int(self._tokens.lifetimes.access.total_seconds())
 
-    async def refresh(self, token: str, peer: str) -> Login:
-        """Each refresh token is good once; a second use means that somebody has a copy, so both lose the session."""
+    async def refresh(self, token: str, peer: str, *, keep: bool = False) -> Login:
+        """Each refresh token is good once; a second use means that somebody has a copy, so both lose the session.
+
+        Programs for 1.x keep the one of their log-in. `keep` leaves it good and makes an access token alone, and the
+        session ends when it was to end at the log-in. Only tokens that say so can be kept: those of a log-in by REST,
+        until somebody rotates them. From then on the session is like any other, and the one that was kept is a copy.
+        """
         claims = self._tokens.read(token, "refresh")
         about(str(claims["sub"]))
+        keep = keep and claims.get("keeps") is True
         async with self._database.write() as store:
             session = await store.accounts.session(claims["sid"], locked=True)
-            login = None if session is None else await self._rotate(store, session, token, peer)
+            login = None if session is None else await self._refreshed(store, session, token, peer, keep=keep)
         # Raised after the commit: the revocation has to last.
         if login is None:
             raise Unauthenticated("The session has ended; log in again.")
         return login
 
-    async def _rotate(self, store: Store, session: Session, token: str, peer: str) -> Login | None:
+    async def _refreshed(self, store: Store, session: Session, token: str, peer: str, *, keep: bool) -> Login | None:
         if session.revoked or session.expires_at <= now():
             return None
         if not hmac.compare_digest(session.refresh_hash, hash_token(token)):
@@ -148,6 +156,8 @@ class AccountRules:
             return None
         time = now()
         session.last_used_at, session.ip = time, peer
+        if keep:
+            return Login(_kind(owner), owner.id, self._access(owner, session.id), "", self.access_seconds)
         session.expires_at = time + self._tokens.lifetimes.refresh
         return self._renew(session, owner)
 

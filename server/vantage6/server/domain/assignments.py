@@ -6,22 +6,28 @@ from collections.abc import Callable, Mapping
 
 from vantage6.api.v1 import content_pb2, delivery_pb2
 from vantage6.server.domain.caller import NodeCaller
+from vantage6.server.domain.states import ResultState
 from vantage6.server.store.bulk import Moving
+from vantage6.server.store.parties import Identity
+from vantage6.server.store.results import Stored
 from vantage6.server.store.sql import Store
-from vantage6.server.store.tables import Content, Organization, Task
+from vantage6.server.store.tables import Task
 
 
 async def assignment_messages(
     store: Store,
     picked: list[tuple[Moving, Task]],
+    counts: Mapping[int, Mapping[ResultState, int]],
     nodes: Mapping[tuple[int, int], NodeCaller],
     issue_token: Callable[[Moving, Task, int], str],
 ) -> list[delivery_pb2.Assignment]:
-    """One message for each, with the input itself if it is small; a constant number of queries."""
+    """One message for each, with the input itself if it is small; a constant number of queries.
+
+    `counts` are those of their tasks' results.
+    """
     tasks = {task.id: task for _, task in picked}
     inputs = await store.results.contents([result.id for result, _ in picked], "input")
-    counts = await store.results.counts(tasks.keys())
-    initiators = await store.parties.organizations({t.initiator_id for t in tasks.values() if t.initiator_id})
+    initiators = await store.parties.identities({t.initiator_id for t in tasks.values() if t.initiator_id})
     usernames = await store.accounts.usernames({t.user_id for t in tasks.values() if t.user_id})
     messages = []
     for result, task in picked:
@@ -51,7 +57,7 @@ async def assignment_messages(
     return messages
 
 
-def content_message(content: Content | None) -> content_pb2.Content:
+def content_message(content: Stored | None) -> content_pb2.Content:
     """A stored content as a message; empty for none."""
     if content is None:
         return content_pb2.Content()
@@ -60,7 +66,7 @@ def content_message(content: Content | None) -> content_pb2.Content:
     return content_pb2.Content(inline=content.data or b"")
 
 
-def _party(organization: Organization) -> delivery_pb2.Party:
+def _party(organization: Identity) -> delivery_pb2.Party:
     return delivery_pb2.Party(
         organization_id=organization.id, name=organization.name, public_key=organization.public_key
     )

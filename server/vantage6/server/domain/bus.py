@@ -70,11 +70,21 @@ class RightsChanged:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """Somebody tried a secret; `throttle` and `outcome` are of domain/throttle.py, the other two digests or empty."""
+
+    throttle: str
+    outcome: str
+    account: str
+    address: str
+
+
+@dataclass(frozen=True)
 class Resync:
     """Signals may have been missed: look at everything again."""
 
 
-Signal = Wake | Stop | Happened | Deadline | Connected | CutOff | RightsChanged | Resync
+Signal = Wake | Stop | Happened | Deadline | Connected | CutOff | RightsChanged | Attempt | Resync
 Handler = Callable[[Signal], None]
 
 

@@ -61,7 +61,8 @@ class Deadlines:
         if nearest is None or nearest > now():
             return nearest
         late = await self._database.transact(self._end)
-        log.info("deadline_passed", tasks=[task.id for task in late])
+        if late:  # Else another replica was first.
+            log.info("deadline_passed", tasks=[task.id for task in late])
         async with self._database.read() as store:
             return await store.results.nearest_deadline()
 

@@ -8,18 +8,19 @@ from collections.abc import Callable
 import structlog
 
 from vantage6.api.v1 import delivery_pb2
-from vantage6.common.errors import PermissionDenied
+from vantage6.common.errors import PermissionDenied, Unavailable
 from vantage6.common.faults import point
 from vantage6.server import metrics
 from vantage6.server.domain.assignments import assignment_messages
 from vantage6.server.domain.bus import Bus, Connected, CutOff, Resync, Signal, Stop, Wake
 from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.domain.events import announce_node, now
-from vantage6.server.domain.links import MAX_WINDOW, Address, Claim, Link, Run
+from vantage6.server.domain.links import GOING_AWAY, MAX_WINDOW, Address, Claim, Link, Run
 from vantage6.server.domain.results import lose, move, settle
 from vantage6.server.domain.resync import resync
 from vantage6.server.domain.states import ACTIVE, FINAL, ResultState
 from vantage6.server.store.bulk import Moving
+from vantage6.server.store.parties import Newest, Program
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Node, Task
 
@@ -42,6 +43,9 @@ class Dispatcher:
         self._issue_token = issue_token
         self._links: dict[Address, Link] = {}
         self._awake: set[Address] = set()
+        # Their end is not in the table yet.
+        self._leaving: list[Link] = []
+        self._draining = False
         self._in_doubt = False
         self._something = asyncio.Event()
         self._idle = asyncio.Event()
@@ -63,7 +67,7 @@ class Dispatcher:
             self._supersede((signal.organization_id, signal.collaboration_id), signal.connection)
         elif isinstance(signal, CutOff):
             if link := self._links.get((signal.organization_id, signal.collaboration_id)):
-                link.drop("the node was deleted or its API key changed")
+                self._cut(link, "the node was deleted or its API key changed")
         elif isinstance(signal, Resync):
             self._in_doubt = True
             self._rouse()
@@ -81,6 +85,22 @@ class Dispatcher:
             del self._links[address]
             link.supersede()
 
+    def _put_right(self, link: Link, newest: Newest | None) -> None:
+        """Ends a link that is not its node's newest connection any more, and says why."""
+        if newest is None:
+            self._cut(link, "the node was deleted")
+        elif newest.cut_off:
+            self._cut(link, "the node's API key changed")
+        else:
+            self._supersede(link.address, newest.number)
+
+    def _cut(self, link: Link, why: str) -> None:
+        link.drop(why)
+        if self._links.get(link.address) is link:
+            # The table says so already.
+            del self._links[link.address]
+            announce_node(self._bus, link.node, online=False)
+
     def _wake(self, address: Address) -> None:
         if address in self._links:
             self._awake.add(address)
@@ -94,31 +114,40 @@ class Dispatcher:
         link.send(delivery_pb2.ServerMessage(cancel=cancel))
         link.released(stop.result_id)
 
-    async def connect(self, node: NodeCaller, window: int, version: str, claims: dict[int, Claim]) -> Link:
+    async def connect(self, node: NodeCaller, window: int, program: Program, claims: dict[int, Claim]) -> Link:
         """Takes a node in: supersedes its older connection and brings table and node into step."""
-        link = Link(node, min(max(window, 0), MAX_WINDOW))
+        if self._draining:
+            raise Unavailable(GOING_AWAY)
+        link = Link(node, min(max(window, 0), MAX_WINDOW), program)
         link.on_released = lambda link: self._wake(link.address)
-        if (older := self._links.pop(link.address, None)) is not None:
-            older.supersede()
-        cancels = await self._database.transact(lambda store: self._take_in(store, link, version[:64], claims))
+        try:
+            cancels = await self._database.transact(lambda store: self._take_in(store, link, claims))
+        except BaseException:
+            # Who asked has gone, or comes again. The table may have the connection all the same.
+            if link.connection:
+                self._leaving.append(link)
+                self._rouse()
+            raise
         # Of two connections that were made at the same time, the one with the higher number stays.
         self._supersede(link.address, link.connection)
         if link.address in self._links:
             link.supersede()
             return link
         self._links[link.address] = link
+        if self._draining:
+            link.drain()
         for cancel in cancels:
             link.send(delivery_pb2.ServerMessage(cancel=cancel))
         announce_node(self._bus, node, online=True)
         self._wake(link.address)
         return link
 
-    async def _take_in(
-        self, store: Store, link: Link, version: str, claims: dict[int, Claim]
-    ) -> list[delivery_pb2.Cancel]:
+    async def _take_in(self, store: Store, link: Link, claims: dict[int, Claim]) -> list[delivery_pb2.Cancel]:
         # First, since it locks the node's row: what is being handed out to an older connection, wherever that is
         # held, is committed by now and seen by _reconcile, and nothing is handed out to it any more.
-        number = await store.parties.connected(link.node.id, version=version, replica=self._bus.replica, at=now())
+        number = await store.parties.connected(link.node.id, link.program, replica=self._bus.replica, at=now())
+        if number is None and await store.parties.node(link.node.id) is not None:
+            raise Unavailable("this program has connected again since")
         if number is None:
             raise PermissionDenied("this node was deleted")
         link.connection = number
@@ -144,9 +173,31 @@ class Dispatcher:
         if self._links.get(link.address) is not link:
             return
         del self._links[link.address]
-        node, number = link.node, link.connection
-        if await self._database.transact(lambda store: store.parties.disconnected(node.id, number, now())):
-            announce_node(self._bus, node, online=False)
+        await self._leave(link)
+
+    async def _leave(self, link: Link) -> None:
+        """Takes note in the table; later, if that cannot be done now: else the node would be online for ever."""
+        try:
+            ended = await self._database.transact(
+                lambda store: store.parties.disconnected(link.node.id, link.connection, link.program, now())
+            )
+        except Exception:  # A database that is away.
+            log.exception("end_of_connection_not_stored", node_id=link.node.id)
+            self._leaving.append(link)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._rouse)
+        except asyncio.CancelledError:
+            self._leaving.append(link)
+            self._rouse()
+            raise
+        else:
+            if ended:
+                announce_node(self._bus, link.node, online=False)
+
+    def drain(self) -> None:
+        """The server is going away: its nodes are told, and none is taken in any more."""
+        self._draining = True
+        for link in self._links.values():
+            link.drain()
 
     async def _reconcile(self, store: Store, link: Link, claims: dict[int, Claim]) -> list[delivery_pb2.Cancel]:
         touched: list[Task] = []
@@ -155,7 +206,7 @@ class Dispatcher:
             claim = claims.get(result.id)
             if claim and claim.epoch == result.epoch:
                 current[result.id] = result.epoch
-                link.active[result.id] = Run(task, result.epoch)
+                link.active[result.id] = Run(task, result.epoch, result.assigned_at)
                 continue
             if result.state == ResultState.ASSIGNED:
                 # The assignment did not arrive, so nothing was run and nothing is lost.
@@ -177,6 +228,9 @@ class Dispatcher:
                 self._idle.set()
             await self._something.wait()
             self._something.clear()
+            leaving, self._leaving = self._leaving, []
+            for gone in leaving:
+                await self._leave(gone)
             if self._in_doubt:
                 self._in_doubt = False
                 await self._resync_or_retry()
@@ -192,10 +246,8 @@ class Dispatcher:
             log.exception("resync_failed")
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self._on_signal, Resync())
             return
-        for link in stale:
-            if self._links.get(link.address) is link:
-                del self._links[link.address]
-            link.supersede()
+        for link, newest in stale.items():
+            self._put_right(link, newest)
         for address in self._links:
             self._wake(address)
 
@@ -227,9 +279,9 @@ class Dispatcher:
             metrics.assigned(task.created_at, result.assigned_at)
             tasks[task.id] = task
         await store.results.save([result for result, _ in picked])
-        await settle(store, self._bus, tasks.values())
+        counts = await settle(store, self._bus, tasks.values())
         nodes = {address: link.node for address, link in by_address.items()}
-        messages = await assignment_messages(store, picked, nodes, self._issue_token)
+        messages = await assignment_messages(store, picked, counts, nodes, self._issue_token)
         point("server.assign.before_commit")
         store.after_commit(lambda: self._send(by_address, picked, messages))
 
@@ -238,9 +290,10 @@ class Dispatcher:
         if not store.shared:
             return links
         current = await store.parties.connections({link.node.id for link in links})
-        for link in links:
-            self._supersede(link.address, current.get(link.node.id, 0))
-        return [link for link in links if current.get(link.node.id) == link.connection]
+        newest = [link for link in links if link.is_newest(current)]
+        for link in set(links).difference(newest):
+            self._put_right(link, current.get(link.node.id))
+        return newest
 
     def _send(
         self,
@@ -253,7 +306,7 @@ class Dispatcher:
             link = links[result.organization_id, task.collaboration_id]
             # Not the connection any more: the next one, which is being made, finds the result in the table.
             if self._links.get(link.address) is link:
-                link.active[result.id] = Run(task, result.epoch)
+                link.active[result.id] = Run(task, result.epoch, result.assigned_at)
                 link.send(delivery_pb2.ServerMessage(assignment=message))
                 metrics.sent(len(message.input.inline))
                 if link.free:

@@ -42,7 +42,7 @@ class NodeRules:
 
     async def get(self, caller: Caller, node_id: int) -> NodeView:
         async with self._database.read() as store:
-            return NodeView(await _visible(store, caller, node_id))
+            return NodeView(await visible_node(store, caller, node_id))
 
     async def find(self, caller: Caller, page: Page, wanted: NodeFilter) -> Slice[NodeView]:
         seen = visibility(caller, Resource.NODE)
@@ -71,10 +71,11 @@ class NodeRules:
         check_text("name", name, LONGEST_NAME)
         async with self._database.write() as store:
             collaboration = await visible_collaboration(store, caller, collaboration_id)
-            require(user, Resource.NODE, Operation.CREATE, organization_id=owner, collaboration_ids=[collaboration.id])
+            # Who makes the key of another member's node could be that node: the collaboration's scope is not enough.
+            require(user, Resource.NODE, Operation.CREATE, organization_id=owner)
             made = await repeatable.made_before(store, user)
             if made is not None:
-                return NodeView(await _visible(store, caller, made))
+                return NodeView(await visible_node(store, caller, made))
             row, api_key = await _new(store, collaboration, owner, name)
             await repeatable.remember(store, user, row.id)
         return NodeView(row, api_key)
@@ -90,22 +91,30 @@ class NodeRules:
         return NodeView(row)
 
     async def delete(self, caller: Caller, node_id: int) -> None:
-        async with self._database.write() as store:
+        async def work(store: Store) -> None:
             row = await self._changeable(store, caller, node_id, Operation.DELETE)
             await remove_nodes(store, self._hooks, [row])
+
+        await self._database.transact(work)
 
     async def reset_api_key(self, caller: Caller, node_id: int) -> NodeView:
         """The old key and every session begun with it end at once."""
         api_key = new_secret()
-        async with self._database.write() as store:
+
+        async def work(store: Store) -> Node:
             row = await self._changeable(store, caller, node_id, Operation.EDIT)
+            require(caller, Resource.NODE, Operation.EDIT, organization_id=row.organization_id)
             row.api_key_hash = hash_token(api_key)
             await store.accounts.revoke_sessions(node_id=row.id)
+            # In the table too, where a server process finds it that was not told.
+            await store.parties.cut_off(row.id)
             store.after_commit(lambda: self._hooks.node_cut_off(row))
-        return NodeView(row, api_key)
+            return row
+
+        return NodeView(await self._database.transact(work), api_key)
 
     async def _changeable(self, store: Store, caller: Caller, node_id: int, operation: Operation) -> Node:
-        row = await _visible(store, caller, node_id)
+        row = await visible_node(store, caller, node_id)
         require(
             caller, Resource.NODE, operation,
             organization_id=row.organization_id, collaboration_ids=[row.collaboration_id],
@@ -113,7 +122,7 @@ class NodeRules:
         return row
 
 
-async def _visible(store: Store, caller: Caller, node_id: int) -> Node:
+async def visible_node(store: Store, caller: Caller, node_id: int) -> Node:
     row = await store.parties.node(node_id)
     if row is None:
         raise missing(Resource.NODE, node_id)

@@ -60,7 +60,7 @@ class OrganizationRules:
 
     async def get(self, caller: Caller, organization_id: int, *, relations: bool = False) -> OrganizationView:
         async with self._database.read() as store:
-            row = await _visible_organization(store, caller, organization_id)
+            row = await visible_organization(store, caller, organization_id)
             return (await organization_views(store, [row], relations=relations))[0]
 
     async def find(
@@ -88,7 +88,7 @@ class OrganizationRules:
         async with self._database.write() as store:
             made = await repeatable.made_before(store, user)
             if made is not None:
-                row = await _visible_organization(store, caller, made)
+                row = await visible_organization(store, caller, made)
                 return (await organization_views(store, [row]))[0]
             if await store.parties.organization_by_name(checked["name"]) is not None:
                 raise AlreadyExists(f"name: the organization name '{checked['name']}' is taken.", field="name")
@@ -102,7 +102,7 @@ class OrganizationRules:
     ) -> OrganizationView:
         checked = _checked(fields)
         async with self._database.write() as store:
-            row = await _visible_organization(store, caller, organization_id)
+            row = await visible_organization(store, caller, organization_id)
             require(caller, Resource.ORGANIZATION, Operation.EDIT, organization_id=row.id)
             if isinstance(caller, NodeCaller):
                 _check_node_sets_key(row, fields, public_key)
@@ -118,13 +118,16 @@ class OrganizationRules:
 
     async def delete(self, caller: Caller, organization_id: int) -> None:
         user = require_user(caller)
-        async with self._database.write() as store:
-            row = await _visible_organization(store, caller, organization_id)
+
+        async def work(store: Store) -> None:
+            row = await visible_organization(store, caller, organization_id)
             require(user, Resource.ORGANIZATION, Operation.DELETE)
             if await store.parties.collaborations_of(row.id):
                 raise FailedPrecondition("It is a member of a collaboration; remove it from there first.")
             await store.parties.delete_organization(row)
             store.rights_changed()
+
+        await self._database.transact(work)
 
 
 class CollaborationRules:
@@ -148,7 +151,7 @@ class CollaborationRules:
         seen = visibility(caller, Resource.COLLABORATION)
         async with self._database.read() as store:
             if wanted.organization_id is not None:
-                await _visible_organization(store, caller, wanted.organization_id)
+                await visible_organization(store, caller, wanted.organization_id)
             rows = await store.parties.list_collaborations(seen, page, wanted)
             return Slice(await _collaboration_views(store, rows.items, relations=relations), rows.total)
 
@@ -176,7 +179,8 @@ class CollaborationRules:
         self, caller: Caller, collaboration_id: int, name: str | None, organization_ids: Collection[int]
     ) -> CollaborationView:
         """No organizations means that the members stay as they are."""
-        async with self._database.write() as store:
+
+        async def work(store: Store) -> CollaborationView:
             row = await self._editable(store, caller, collaboration_id)
             if name is not None and name != row.name:
                 check_text("name", name, 128, required=True)
@@ -189,8 +193,10 @@ class CollaborationRules:
             await store.flush()
             return (await _collaboration_views(store, [row], relations=True))[0]
 
+        return await self._database.transact(work)
+
     async def delete(self, caller: Caller, collaboration_id: int) -> None:
-        async with self._database.write() as store:
+        async def work(store: Store) -> None:
             row = await visible_collaboration(store, caller, collaboration_id)
             require(caller, Resource.COLLABORATION, Operation.DELETE, collaboration_ids=[row.id])
             nodes = await store.parties.nodes_at(collaboration_ids=[row.id])
@@ -200,22 +206,28 @@ class CollaborationRules:
                 store.after_commit(partial(self._hooks.node_cut_off, node))
             store.after_commit(lambda: self._hooks.payloads_gone(payloads))
 
+        await self._database.transact(work)
+
     async def add_organization(self, caller: Caller, collaboration_id: int, organization_id: int) -> CollaborationView:
-        async with self._database.write() as store:
+        async def work(store: Store) -> CollaborationView:
             row = await self._editable(store, caller, collaboration_id)
             if not await store.parties.is_member(organization_id, row.id):
                 await self._add(store, caller, row, {organization_id})
             return (await _collaboration_views(store, [row], relations=True))[0]
 
+        return await self._database.transact(work)
+
     async def remove_organization(
         self, caller: Caller, collaboration_id: int, organization_id: int
     ) -> CollaborationView:
-        async with self._database.write() as store:
+        async def work(store: Store) -> CollaborationView:
             row = await self._editable(store, caller, collaboration_id)
             if not await store.parties.is_member(organization_id, row.id):
                 raise NotFound(f"Organization {organization_id} is no member of this collaboration.", field="id")
             await self._remove(store, row, {organization_id})
             return (await _collaboration_views(store, [row], relations=True))[0]
+
+        return await self._database.transact(work)
 
     async def _editable(self, store: Store, caller: Caller, collaboration_id: int) -> Collaboration:
         row = await visible_collaboration(store, caller, collaboration_id)
@@ -256,7 +268,7 @@ async def visible_collaboration(store: Store, caller: Caller, collaboration_id: 
     return row
 
 
-async def _visible_organization(store: Store, caller: Caller, organization_id: int) -> Organization:
+async def visible_organization(store: Store, caller: Caller, organization_id: int) -> Organization:
     within = await store.parties.collaborations_of(organization_id)
     require_view(
         caller, Resource.ORGANIZATION, organization_id, organization_id=organization_id, collaboration_ids=within

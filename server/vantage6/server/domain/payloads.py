@@ -34,6 +34,7 @@ from vantage6.server.domain.events import now
 from vantage6.server.domain.states import FINAL, ResultState
 from vantage6.server.domain.uploads import Upload
 from vantage6.server.store.blobs import Blobs
+from vantage6.server.store.results import ResultFilter
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Payload
 
@@ -248,11 +249,6 @@ async def _may_read(store: Store, caller: Caller, payload: Payload) -> bool:
         return True
     if not isinstance(caller, UserCaller | NodeCaller | ContainerCaller):
         return False
-    sight = permissions.task_sight(caller, Resource.RESULT)
-    for _, result, task in await store.payloads.uses(payload.id):
-        if isinstance(caller, NodeCaller):
-            if (caller.organization_id, caller.collaboration_id) == (result.organization_id, task.collaboration_id):
-                return True
-        elif await store.tasks.visible(task.id, sight):
-            return True
-    return False
+    used = [result.id for _, result, _ in await store.payloads.uses(payload.id)]
+    seen = ResultFilter(permissions.task_sight(caller, Resource.RESULT), ids=used)
+    return bool(await store.results.find(seen, limit=1))

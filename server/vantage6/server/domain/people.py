@@ -229,6 +229,10 @@ async def _move_and_grant(store: Store, caller: UserCaller, row: User, change: U
     roles = await _grantable(store, caller, change.roles or "", home)
     await _require_home(store, home, roles)
     await _keep_a_root(store, row, roles)
+    if moves:
+        # What somebody asked for was asked for by an organization, where they are a stranger now; as with a deletion.
+        await store.tasks.disown(row.id)
+        await store.payloads.disown(f"user:{row.id}")
     row.organization_id = home
     row.roles = roles
 

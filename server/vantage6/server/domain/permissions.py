@@ -1,11 +1,13 @@
 """Who may do what: the one table of roles, and the few functions that read it.
 
 A rule is (resource, operation) → scope. How a scope is meant:
-- OWN: the caller itself, its own task, its own node; for a container its task, that task's children and their results;
+- OWN: the caller itself, its own task, its own node; for a container its task, its own result of it, and the subtasks
+  that it asked for with their results;
 - ORGANIZATION: what belongs to the caller's organization;
 - COLLABORATION: what belongs to a collaboration that the caller's organization is a member of, or to a fellow member;
 - GLOBAL: everything.
 Each scope holds the smaller ones. Nodes and containers are confined to their one collaboration, whatever the rule says.
+API keys of nodes are made within the own organization, or with GLOBAL, and never for a fellow member (domain/nodes.py).
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ DEFAULT_ROLES: dict[str, tuple[str, dict[Resource, Grants]]] = {
     "collaboration_admin": ("Keeps the collaborations of the own organization, and their tasks.", {
         Resource.ORGANIZATION:                     (C,  N,  N,  N),
         Resource.COLLABORATION:                    (C,  N,  C,  C),
-        Resource.NODE:                             (C,  C,  C,  C),
+        Resource.NODE:                             (C,  O,  C,  C),
         Resource.ROLE:                             (O,  N,  N,  N),
         Resource.TASK:                             (C,  C,  C,  C),
         Resource.RESULT:                           (C,  N,  N,  N),
@@ -254,7 +256,7 @@ def task_sight(caller: Caller, resource: Resource) -> TaskSight:
     if isinstance(caller, NodeCaller):
         return TaskSight(performer=(caller.organization_id, caller.collaboration_id))
     if isinstance(caller, ContainerCaller):
-        return TaskSight(family=caller.task_id)
+        return TaskSight(run=(caller.task_id, caller.organization_id))
     seen = visibility(caller, resource)
     return TaskSight(
         everything=seen.everything,

@@ -18,6 +18,7 @@ from vantage6.server.store.security import PASSWORD_RESET
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vantage6.server.domain.bus import Bus
     from vantage6.server.store.sql import Database
     from vantage6.server.store.tables import User
 
@@ -67,15 +68,16 @@ class RecoveryRules:
         *,
         reset_page: str = "",
         clock: Callable[[], float] | None = None,
+        bus: Bus | None = None,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._mailer = mailer
         self._reset_page = reset_page
         # Every request counts, successful or not (CVE-2024-24769): three at once, then an ever longer wait.
-        self._asked = Throttle(free=3, longest=3600.0, address_free=10, clock=clock)
-        self._mailed = Throttle(free=3, longest=3600.0, clock=clock)
-        self._guesses = Throttle(address_free=10, clock=clock)
+        self._asked = Throttle(free=3, longest=3600.0, address_free=10, clock=clock, bus=bus, name="mail asked for")
+        self._mailed = Throttle(free=3, longest=3600.0, clock=clock, bus=bus, name="mail sent")
+        self._guesses = Throttle(address_free=10, clock=clock, bus=bus, name="reset")
         self._waiting: asyncio.Queue[Lost] = asyncio.Queue(MOST_WAITING)
 
     def lose(self, lost: Lost, peer: str) -> None:

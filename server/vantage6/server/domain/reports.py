@@ -18,8 +18,8 @@ from vantage6.server import metrics
 from vantage6.server.domain.bus import Bus
 from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.domain.events import now
-from vantage6.server.domain.results import lose, move, settle
-from vantage6.server.domain.states import ACTIVE, FINAL, ResultState, Verdict, judge
+from vantage6.server.domain.results import move, settle, try_again
+from vantage6.server.domain.states import ACTIVE, FINAL, ResultState, Verdict, is_retried, judge
 from vantage6.server.store.bulk import Moving
 from vantage6.server.store.results import NewContent
 from vantage6.server.store.sql import Database, Store
@@ -28,6 +28,8 @@ from vantage6.server.store.tables import Payload, Task
 log = structlog.get_logger()
 
 BATCH = 512
+MAX_WAITING = 4 * BATCH
+"""Reports that wait for the database; beyond that the nodes' streams are not read."""
 
 
 class Reporter(Protocol):
@@ -74,12 +76,17 @@ class ReportDesk:
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
         self._bus = bus
-        self._queue: asyncio.Queue[Item] = asyncio.Queue()
+        self._queue: asyncio.Queue[Item] = asyncio.Queue(MAX_WAITING)
         # By collaboration, for which it never changes.
         self._encrypted: dict[int, bool] = {}
 
     def submit(self, reporter: Reporter, report: delivery_pb2.Report) -> None:
+        """Queues a report; raises `asyncio.QueueFull` where `submit_in_turn` would wait."""
         self._queue.put_nowait(Item(reporter, report))
+
+    async def submit_in_turn(self, reporter: Reporter, report: delivery_pb2.Report) -> None:
+        """Queues a report, first come, first served, as soon as there is room."""
+        await self._queue.put(Item(reporter, report))
 
     async def run(self) -> None:
         while True:
@@ -175,11 +182,11 @@ class ReportDesk:
             result.started_at = _time(report.start_time)
         if report.HasField("finish_time"):
             result.finished_at = _time(report.finish_time)
-        if state is ResultState.LOST:
-            lose(store, self._bus, task, result, report.message[:4000])
-            return
-        move(store, self._bus, task, result, state, report.reason[:64], report.message[:4000])
-        for kind in ("output", "log") if state in FINAL else ():
+        # A lost run has one reason, whatever its node calls it.
+        reason = "LOST" if state is ResultState.LOST else report.reason[:64]
+        retried = is_retried(state, reason, failures=task.retry_failures)
+        (try_again if retried else move)(store, self._bus, task, result, state, reason, report.message[:4000])
+        for kind in ("output", "log") if result.state in FINAL else ():
             if report.HasField(kind):
                 metrics.received(len(getattr(report, kind).inline))
                 batch.contents.append(_content_row(result.id, kind, getattr(report, kind)))

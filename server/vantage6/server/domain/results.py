@@ -21,6 +21,9 @@ from vantage6.server.store.bulk import Moving
 from vantage6.server.store.sql import Store
 from vantage6.server.store.tables import Result, Task
 
+Counts = dict[int, dict[ResultState, int]]
+"""By task: how many of its results are in which state."""
+
 
 def move(
     store: Store,
@@ -39,7 +42,7 @@ def move(
     result.reason = reason
     result.message = message
     if state is ResultState.PENDING:
-        result.assigned_at = result.started_at = None
+        result.assigned_at = result.started_at = result.finished_at = None
     if state in FINAL:
         result.finished_at = result.finished_at or now()
         begun, over = result.started_at, result.finished_at
@@ -49,11 +52,20 @@ def move(
 
 def lose(store: Store, bus: Bus, task: Task, result: Result | Moving, why: str) -> None:
     """A run vanished with its node: tried again as often as the task allows, else final."""
+    try_again(store, bus, task, result, ResultState.LOST, "LOST", why)
+
+
+def try_again(
+    store: Store, bus: Bus, task: Task, result: Result | Moving, state: ResultState, reason: str, why: str
+) -> None:
+    """A run that ended in a way that is worth another try: back into the queue, or final if there was the last try."""
     result.losses += 1
     if result.losses <= task.retries:
-        move(store, bus, task, result, ResultState.PENDING, "LOST", f"{why}; try {result.losses} of {task.retries}")
+        again = f"{why}; try {result.losses} of {task.retries}"
+        move(store, bus, task, result, ResultState.PENDING, reason, again)
         return
-    move(store, bus, task, result, ResultState.LOST, "LOST", f"{why}; not tried again after {task.retries} retries")
+    tried = f"; not tried again after {task.retries} retries" if task.retries or state is ResultState.LOST else ""
+    move(store, bus, task, result, state, reason, f"{why}{tried}")
 
 
 def stop(store: Store, bus: Bus, task: Task, result: Result, state: ResultState, reason: str, message: str) -> None:
@@ -68,11 +80,14 @@ def stop(store: Store, bus: Bus, task: Task, result: Result, state: ResultState,
         store.after_commit(lambda: bus.publish(order))
 
 
-async def settle(store: Store, bus: Bus, tasks: Iterable[Task]) -> None:
-    """Derives the states of tasks whose results moved; a task that is final ends what is left of it."""
+async def settle(store: Store, bus: Bus, tasks: Iterable[Task]) -> Counts:
+    """Derives the states of tasks whose results moved; a task that is final ends what is left of it.
+
+    Returns how many results were in which state, of those that were not final before.
+    """
     by_id = {task.id: task for task in tasks if TaskState(task.state) not in TASK_FINAL}
     if not by_id:
-        return
+        return {}
     await store.flush()
     counts = await store.results.counts(by_id.keys())
     finished: list[Task] = []
@@ -97,6 +112,7 @@ async def settle(store: Store, bus: Bus, tasks: Iterable[Task]) -> None:
         record_task(store, bus, task, complete=True, results=sum(counts[task.id].values()))
     if finished:
         await _cancel_children(store, bus, [task.id for task in finished])
+    return counts
 
 
 async def stop_open(

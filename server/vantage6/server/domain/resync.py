@@ -12,22 +12,22 @@ from vantage6.server.domain.caller import NodeCaller
 from vantage6.server.domain.events import announce_node
 from vantage6.server.domain.links import Link
 from vantage6.server.domain.states import ACTIVE
+from vantage6.server.store.parties import Newest
 from vantage6.server.store.sql import Database, Store
 
 log = structlog.get_logger()
 
 
-async def resync(database: Database, bus: Bus, links: Collection[Link]) -> list[Link]:
+async def resync(database: Database, bus: Bus, links: Collection[Link]) -> dict[Link, Newest | None]:
     """Puts the nodes' online marks right and stops runs that are no longer wanted.
 
-    Returns the links whose node has a newer connection elsewhere.
+    Returns the links that are not their node's newest connection any more, with what is; None where there is no node.
     """
     ids = {link.node.id for link in links}
 
-    async def look(store: Store) -> tuple[list[NodeCaller], dict[int, int]]:
+    async def look(store: Store) -> tuple[list[NodeCaller], dict[int, Newest]]:
         current = await store.parties.connections(ids)
-        own = [link.node.id for link in links if current.get(link.node.id) == link.connection]
-        await store.parties.still_online(own)
+        await store.parties.still_online([link.node.id for link in links if link.is_newest(current)])
         gone = await store.parties.forget_replicas(bus.replica)
         return [NodeCaller(row.id, row.name, row.organization_id, row.collaboration_id, 0) for row in gone], current
 
@@ -35,7 +35,7 @@ async def resync(database: Database, bus: Bus, links: Collection[Link]) -> list[
     for node in gone:
         log.info("node_offline", node_id=node.id, name=node.name, why="its server is gone")
         announce_node(bus, node, online=False)
-    stale = [link for link in links if current.get(link.node.id) != link.connection]
+    stale = {link: current.get(link.node.id) for link in links if not link.is_newest(current)}
     await _stop_unwanted(database, [link for link in links if link not in stale])
     return stale
 

@@ -67,6 +67,20 @@ def judge(current: ResultState, reported: ResultState) -> Verdict:
     return Verdict.MOVE if reported in MOVES[current] else Verdict.REFUSE
 
 
+INFRASTRUCTURE = frozenset({"RUNTIME_UNAVAILABLE", "IMAGE_UNREACHABLE", "DISK_FULL"})
+"""Reasons of a node's FAILED that say nothing of the algorithm: the site's surroundings failed. As good as a loss."""
+
+
+def is_retried(reported: ResultState, reason: str, *, failures: bool) -> bool:
+    """Whether what a node reports as the end of a run is worth another try, while the task's `retries` last.
+
+    `failures`: the task wants every failure tried again.
+    """
+    if reported is _S.FAILED:
+        return reason in INFRASTRUCTURE or (failures and reason != "DEADLINE")
+    return reported is _S.LOST
+
+
 def task_state(counts: Mapping[ResultState, int], min_results: int | None, *, fail_fast: bool = False) -> TaskState:
     """Derives a task's state from how many of its results are in which state."""
     total = sum(counts.values())

@@ -113,7 +113,8 @@ def _repeated(known: Task, digest: bytes, caller: Caller) -> Task:
     same_creator = (
         caller.id == known.user_id and known.parent_id is None
         if isinstance(caller, UserCaller)
-        else isinstance(caller, ContainerCaller) and caller.task_id == known.parent_id
+        else isinstance(caller, ContainerCaller)
+        and (caller.task_id, caller.organization_id) == (known.parent_id, known.initiator_id)
     )
     if known.digest != digest or not same_creator:
         raise AlreadyExists("key: it was used for another task of this collaboration; choose a new one", field="key")
@@ -229,6 +230,7 @@ async def _task_row(
         retries=request.retries if request.HasField("retries") else DEFAULT_RETRIES,
         min_results=request.min_results if request.HasField("min_results") else None,
         fail_fast=request.fail_fast,
+        retry_failures=request.retry_failures,
         deadline=request.deadline.ToDatetime(tzinfo=dt.UTC) if request.HasField("deadline") else None,
         state=TaskState.PENDING,
         created_at=now(),
@@ -283,8 +285,9 @@ async def visible(store: Store, caller: Caller, task_id: int) -> Task:
 
 def _require(caller: Caller, task: Task, operation: Operation) -> None:
     if isinstance(caller, ContainerCaller):
-        if task.parent_id != caller.task_id:
-            raise PermissionDenied("an algorithm may end its own subtasks only")
+        may = permissions.scope_of(caller, Resource.TASK, operation) is not None
+        if not may or task.parent_id != caller.task_id:
+            raise PermissionDenied("an algorithm may cancel its own subtasks, and delete none")
         return
     permissions.require(
         caller,

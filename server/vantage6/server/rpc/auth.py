@@ -33,9 +33,11 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         self, request: auth_pb2.CreateUserTokenRequest, context: Context
     ) -> auth_pb2.TokenResponse:
         _require(request, "username", "password")
-        peer = current_call().peer
-        login = await self._accounts.login_user(request.username, request.password, peer, request.mfa_code)
-        if current_call().rest:
+        call = current_call()
+        login = await self._accounts.login_user(
+            request.username, request.password, call.peer, request.mfa_code, keeps=call.rest
+        )
+        if call.rest:
             # Where programs for 1.x may look as well.
             await context.send_initial_metadata((("jwt-token", login.access_token),))
         return _tokens(login)
@@ -61,7 +63,10 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         token = request.refresh_token or bearer(header if isinstance(header, str) else None)
         if not token:
             raise Unauthenticated("refresh_token: is required, here or in the metadata.", field="refresh_token")
-        return _tokens(await self._accounts.refresh(token, current_call().peer))
+        call = current_call()
+        # As 1.x does it: in the header, and what comes back is an access token.
+        keep = call.rest and not request.refresh_token
+        return _tokens(await self._accounts.refresh(token, call.peer, keep=keep))
 
     async def RevokeToken(self, request: auth_pb2.RevokeTokenRequest, context: Context) -> auth_pb2.RevokeTokenResponse:
         await self._accounts.revoke(current_call().caller)

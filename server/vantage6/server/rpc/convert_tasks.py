@@ -11,7 +11,8 @@ from vantage6.server.rpc.links import API, Value, embedded, encoded, link, links
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vantage6.server.store.tables import Content, Result, Task
+    from vantage6.server.store.results import Stored
+    from vantage6.server.store.tables import Result, Task
 
 
 def task_message(
@@ -40,6 +41,7 @@ def task_message(
         retries=row.retries,
         min_results=row.min_results,
         fail_fast=row.fail_fast,
+        retry_failures=row.retry_failures,
         priority=row.priority,
         databases=row.databases,
     )
@@ -86,7 +88,7 @@ def _add_task_links(
 
 def result_message(
     row: Result,
-    contents: Mapping[str, Content] | None = None,
+    contents: Mapping[str, Stored] | None = None,
     *,
     task: Task | None = None,
     rest: bool | None = None,
@@ -128,7 +130,7 @@ def result_message(
     return message
 
 
-def content_message(row: Content) -> content_pb2.Content:
+def content_message(row: Stored) -> content_pb2.Content:
     if row.payload_id is not None:
         return content_pb2.Content(payload_id=row.payload_id)
     return content_pb2.Content(inline=row.data or b"")
@@ -162,7 +164,7 @@ def _add_result_links(
         message.task.CopyFrom(_task_link(task, row.task_id, call))
 
 
-def _add_rest_contents(message: result_pb2.Result, contents: Mapping[str, Content], *, encrypted: bool) -> None:
+def _add_rest_contents(message: result_pb2.Result, contents: Mapping[str, Stored], *, encrypted: bool) -> None:
     given, output, log = (contents.get(kind) for kind in ("input", "output", "log"))
     message.input.CopyFrom(_data(given))
     message.result.CopyFrom(_data(output))
@@ -175,11 +177,11 @@ def _add_rest_contents(message: result_pb2.Result, contents: Mapping[str, Conten
         message.log.CopyFrom(_data(log))
 
 
-def _data(row: Content | None) -> Value:
+def _data(row: Stored | None) -> Value:
     return encoded(row.data if row is not None and row.payload_id is None else None)
 
 
-def _payload(row: Content | None) -> Value:
+def _payload(row: Stored | None) -> Value:
     if row is None or row.payload_id is None:
         return null()
     return value({"id": row.payload_id, "link": f"{API}/payload/{row.payload_id}", "methods": ["GET"]})

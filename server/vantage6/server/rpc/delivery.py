@@ -18,6 +18,7 @@ from vantage6.server.domain.dispatch import Dispatcher
 from vantage6.server.domain.links import Claim, Link
 from vantage6.server.domain.reports import ReportDesk
 from vantage6.server.domain.running import Runs
+from vantage6.server.store.parties import Program
 from vantage6.server.store.sql import Database
 
 log = structlog.get_logger()
@@ -56,7 +57,8 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         welcome = await self._welcome(caller)
         yield delivery_pb2.ServerMessage(welcome=welcome)
         claims = {held.result_id: Claim(held.epoch, held.state) for held in hello.held}
-        link = await self._dispatcher.connect(caller, hello.window, hello.versions.get("node", ""), claims)
+        program = Program(hello.instance_id[:64], max(hello.attempt, 0), hello.versions.get("node", "")[:64])
+        link = await self._dispatcher.connect(caller, hello.window, program, claims)
         link.encrypted = welcome.encrypted
         log.info("node_online", node_id=caller.id, name=caller.name, instance=hello.instance_id[:64])
         watchdog = Watchdog(link, self._heartbeat * MISSED_BEATS)
@@ -98,7 +100,10 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         try:
             async for message in messages:
                 watchdog.heard()
-                self._take(message, link)
+                try:
+                    self._take(message, link)
+                except asyncio.QueueFull:
+                    await self._take_in_turn(message.report, link, watchdog)
         except asyncio.CancelledError:
             raise
         except Exception:  # A broken stream is ordinary; its node comes back.
@@ -108,7 +113,8 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
     def _take(self, message: delivery_pb2.NodeMessage, link: Link) -> None:
         match message.WhichOneof("message"):
             case "report":
-                self._desk.submit(link, message.report)
+                if not link.acknowledged(message.report):
+                    self._desk.submit(link, message.report)
             case "heartbeat":
                 # An echo is enough: the node hears from us exactly as often as we hear from it.
                 if link.outgoing.empty():
@@ -121,6 +127,18 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
                 self._runs.log(link, message.log)
             case _:
                 link.drop("a message of an unknown kind, or a second hello")
+
+    async def _take_in_turn(self, report: delivery_pb2.Report, link: Link, watchdog: Watchdog) -> None:
+        """The database is slow. The node is not read meanwhile, so it is slowed down, but it is not to be taken for
+        dead for that, nor to take us for dead."""
+        waiting = asyncio.ensure_future(self._desk.submit_in_turn(link, report))
+        try:
+            while not (await asyncio.wait((waiting,), timeout=self._heartbeat))[0]:
+                watchdog.heard()
+                link.send(delivery_pb2.ServerMessage(heartbeat=delivery_pb2.Heartbeat()))
+        finally:
+            waiting.cancel()
+        watchdog.heard()
 
 
 class Watchdog:

@@ -9,6 +9,7 @@ from vantage6.api.v1 import node_pb2_grpc
 from vantage6.server.domain.caller import current_call
 from vantage6.server.rpc.convert import node_message
 from vantage6.server.rpc.pages import Context, page_of, stream
+from vantage6.server.rpc.parents import require_parent
 from vantage6.server.rpc.requests import given, repeatable, span
 from vantage6.server.store.parties import NodeFilter
 
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from vantage6.server.domain.nodes import NodeRules
+    from vantage6.server.store.sql import Database
 
 
 class NodeServicer(node_pb2_grpc.NodeServiceServicer):
-    def __init__(self, nodes: NodeRules) -> None:
+    def __init__(self, nodes: NodeRules, database: Database) -> None:
         self._nodes = nodes
+        self._database = database
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:
         return node_message(await self._nodes.get(current_call().caller, request.id))
@@ -31,6 +34,8 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             given(request, "collaboration_id"), given(request, "organization_id"), given(request, "online"),
             given(request, "name"), span(request, "last_seen_"),
         )  # fmt: skip
+        async with self._database.read() as store:
+            await require_parent(store, context)
         found = await self._nodes.find(current_call().caller, page, wanted)
         async for message in stream(context, page, found, node_message):
             yield message

@@ -5,18 +5,35 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from google.api import httpbody_pb2
+import grpc
 
 from vantage6.api.v1 import payload_pb2, payload_pb2_grpc
-from vantage6.common.chunks import CHUNK
+from vantage6.common.chunks import CHUNK, Bytes
 from vantage6.common.errors import InvalidArgument
+from vantage6.common.payload_wire import body_bytes, request_message
 from vantage6.server import metrics
 from vantage6.server.domain.caller import Resource, current_call
 from vantage6.server.domain.payloads import PayloadDesk
 from vantage6.server.rpc.links import API, link, value
 from vantage6.server.store.tables import Payload
 
-OCTETS = "application/octet-stream"
+Request = payload_pb2.WritePayloadRequest | memoryview
+"""A message of an upload; one that holds content only comes as that content."""
+
+
+def serve(servicer: PayloadServicer, server: grpc.aio.Server) -> None:
+    """As the generated function; the messages with content are read and written without copying it about."""
+    payload_pb2_grpc.add_PayloadServiceServicer_to_server(servicer, server)
+    own: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "WritePayload": grpc.stream_unary_rpc_method_handler(
+            servicer.WritePayload, request_message, payload_pb2.Payload.SerializeToString
+        ),
+        "ReadPayload": grpc.unary_stream_rpc_method_handler(
+            servicer.ReadPayload, payload_pb2.ReadPayloadRequest.FromString, body_bytes
+        ),
+    }
+    # A handler that is registered later for the same method takes its place.
+    server.add_registered_method_handlers("vantage6.api.v1.PayloadService", own)
 
 
 class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
@@ -34,13 +51,11 @@ class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
         )
         return payload_message(payload)
 
-    async def WritePayload(
-        self, request_iterator: AsyncIterator[payload_pb2.WritePayloadRequest], context: Any
-    ) -> payload_pb2.Payload:
+    async def WritePayload(self, request_iterator: AsyncIterator[Request], context: Any) -> payload_pb2.Payload:
         messages = aiter(request_iterator)
         first = await anext(messages, None)
-        if first is None:
-            raise InvalidArgument("id: the stream holds no message", field="id")
+        if first is None or isinstance(first, memoryview):
+            raise InvalidArgument("id: the stream's first message has to say it", field="id")
         offset = _whole(first.offset, "offset")
         stream = _Stream(first, messages)
         caller = current_call().caller
@@ -49,14 +64,15 @@ class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
     async def GetPayload(self, request: payload_pb2.GetPayloadRequest, context: Any) -> payload_pb2.Payload:
         return payload_message(await self._desk.get(current_call().caller, request.id))
 
+    # `serve` writes the message around it.
     async def ReadPayload(
         self, request: payload_pb2.ReadPayloadRequest, context: Any
-    ) -> AsyncIterator[httpbody_pb2.HttpBody]:
+    ) -> AsyncIterator[Bytes]:
         offset = _whole(request.offset, "offset")
         async for piece in self._desk.read(current_call().caller, request.id, offset):
             metrics.sent(len(piece))
             for start in range(0, len(piece), CHUNK):
-                yield httpbody_pb2.HttpBody(content_type=OCTETS, data=bytes(piece[start : start + CHUNK]))
+                yield piece[start : start + CHUNK]
 
     async def DeletePayload(
         self, request: payload_pb2.DeletePayloadRequest, context: Any
@@ -68,20 +84,21 @@ class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
 class _Stream:
     """The contents of an upload's messages, and the digest that the last one says."""
 
-    def __init__(
-        self, first: payload_pb2.WritePayloadRequest, rest: AsyncIterator[payload_pb2.WritePayloadRequest]
-    ) -> None:
+    def __init__(self, first: payload_pb2.WritePayloadRequest, rest: AsyncIterator[Request]) -> None:
         self._first: payload_pb2.WritePayloadRequest | None = first
         self._rest = rest
         self.sha256 = b""
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[Bytes]:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Bytes:
+        message: Request | None
         message, self._first = self._first, None
         if message is None:
             message = await anext(self._rest)
+        if isinstance(message, memoryview):
+            return message
         self.sha256 = message.sha256 or self.sha256
         data: bytes = message.content.data
         return data

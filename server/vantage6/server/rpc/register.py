@@ -67,7 +67,7 @@ def register(server: grpc.aio.Server, parts: Parts) -> None:
     organization_pb2_grpc.add_OrganizationServiceServicer_to_server(organizations, server)
     collaborations = CollaborationServicer(CollaborationRules(database, parts.hooks))
     collaboration_pb2_grpc.add_CollaborationServiceServicer_to_server(collaborations, server)
-    node_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(nodes), server)
+    node_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(nodes, database), server)
     users = UserServicer(UserRules(database, parts.passwords, parts.throttle))
     user_pb2_grpc.add_UserServiceServicer_to_server(users, server)
     role_pb2_grpc.add_RoleServiceServicer_to_server(RoleServicer(RoleRules(database)), server)

@@ -15,12 +15,9 @@ from vantage6.server.rpc.filters import include, performer_of, states_named
 from vantage6.server.rpc.pages import page_of, send_page_metadata
 from vantage6.server.rpc.requests import span
 from vantage6.server.rpc.streaming import in_portions
-from vantage6.server.store.results import ResultFilter
+from vantage6.server.store.results import KINDS, ResultFilter, Stored
 from vantage6.server.store.sql import Database, Store
-from vantage6.server.store.tables import Content, Result, Task
-
-KINDS = ("input", "output", "log")
-"""Of contents."""
+from vantage6.server.store.tables import Result, Task
 
 
 class ResultServicer(result_pb2_grpc.ResultServiceServicer):
@@ -65,12 +62,12 @@ async def result_messages(
     """Messages for rows, with a constant number of queries; REST always has all contents, as in 1.x."""
     rest = current_call().rest
     tasks = await store.tasks.by_ids({row.task_id for row in rows})
-    of_result: dict[int, dict[str, Content]] = {row.id: {} for row in rows}
+    of_result: dict[int, dict[str, Stored]] = {row.id: {} for row in rows}
     if contents or rest:
         kinds = KINDS if rest else contents
         for (result_id, kind), content in (await store.results.contents(list(of_result), *kinds)).items():
             of_result[result_id][kind] = content
-    organizations = await store.parties.organizations({row.organization_id for row in rows})
+    identities = await store.parties.identities({row.organization_id for row in rows})
     online = await store.parties.online_among(
         {row.organization_id for row in rows}, {task.collaboration_id for task in tasks.values()}
     )
@@ -86,7 +83,7 @@ async def result_messages(
             plain_ids=plain_ids,
             embedded_task=embedded.get(task.id),
             encrypted=task.collaboration_id not in plain,
-            organization_name=organizations[row.organization_id].name,
+            organization_name=identities[row.organization_id].name,
             node_online=(row.organization_id, task.collaboration_id) in online,
         )
         messages.append(message)

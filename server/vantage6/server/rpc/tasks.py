@@ -15,11 +15,12 @@ from vantage6.server.domain.subtasks import SubtaskLimits
 from vantage6.server.rpc.convert_tasks import task_message
 from vantage6.server.rpc.filters import include, performer_of, states_named
 from vantage6.server.rpc.pages import page_of, send_page_metadata
+from vantage6.server.rpc.parents import require_parent
 from vantage6.server.rpc.requests import given, span
-from vantage6.server.rpc.results import KINDS, result_messages
+from vantage6.server.rpc.results import result_messages
 from vantage6.server.rpc.streaming import in_portions
 from vantage6.server.store.blobs import Blobs
-from vantage6.server.store.results import ResultFilter
+from vantage6.server.store.results import KINDS, ResultFilter
 from vantage6.server.store.sql import Database, Store
 from vantage6.server.store.tables import Task
 from vantage6.server.store.tasks import TaskFilter
@@ -41,6 +42,7 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
     async def ListTasks(self, request: task_pb2.ListTasksRequest, context: Any) -> AsyncIterator[task_pb2.Task]:
         embed, page = include(request, "results"), page_of(request)
         async with self._database.read() as store:
+            await require_parent(store, context)
             wanted = TaskFilter(
                 task_sight(current_call().caller, Resource.TASK),
                 collaboration_id=request.collaboration_id if request.HasField("collaboration_id") else None,

@@ -10,10 +10,13 @@ from __future__ import annotations
 import datetime as dt
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from functools import cache
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningInsert
 
 from vantage6.server.store.tables import Sequence, Task
 
@@ -57,10 +60,16 @@ async def changed(session: AsyncSession) -> None:
 
 async def next_value(session: AsyncSession, name: str) -> int:
     """Counts up a named number; it never goes back."""
-    insert = (sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert)(Sequence)
-    statement = (
-        insert.values(name=name, value=1)
+    statement = _counting_up(session.get_bind().dialect.name)
+    number: int = (await session.execute(statement, {"of_name": name})).scalar_one()
+    return number
+
+
+@cache
+def _counting_up(dialect: str) -> ReturningInsert[Any]:
+    insert = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(Sequence)
+    return (
+        insert.values(name=bindparam("of_name"), value=1)
         .on_conflict_do_update(index_elements=["name"], set_={"value": Sequence.value + 1})
         .returning(Sequence.value)
     )
-    return (await session.execute(statement)).scalar_one()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.store import bulk
 from vantage6.server.store.locks import lock_events
-from vantage6.server.store.tables import Event
 
 GONE = "collaborations deleted in this transaction"
 """Key in a session's `info`: what happened in these, in the same transaction, is not kept."""
@@ -27,6 +27,29 @@ class NewEvent:
     parent_id: int | None
     body: bytes
     id: int = 0
+
+
+class Logged(NamedTuple):
+    """A row of the log."""
+
+    id: int
+    task_id: int
+    parent_id: int | None
+    body: bytes
+
+
+_events = bulk.EVENTS.c
+_COLUMNS = (_events.id, _events.task_id, _events.parent_id, _events.body)
+_OF_TASK = (
+    select(*_COLUMNS)
+    .where(
+        or_(_events.task_id == bindparam("task"), _events.parent_id == bindparam("task")),
+        _events.id > bindparam("after"),
+    )
+    .order_by(_events.id)
+    .limit(bindparam("limit"))
+)
+_LAST_ID = select(func.max(_events.id))
 
 
 class Events:
@@ -52,16 +75,16 @@ class Events:
         await bulk.add(self._session, bulk.EVENTS, [vars(event) for event in events])
 
     async def last_id(self) -> int:
-        return await self._session.scalar(select(func.max(Event.id))) or 0
+        return await self._session.scalar(_LAST_ID) or 0
 
-    async def of_task(self, task_id: int, after_id: int, limit: int) -> Sequence[Event]:
+    async def of_task(self, task_id: int, after_id: int, limit: int) -> Sequence[Logged]:
         """Events of a task and of its children, ascending."""
-        query = select(Event).where(or_(Event.task_id == task_id, Event.parent_id == task_id), Event.id > after_id)
-        return (await self._session.scalars(query.order_by(Event.id).limit(limit))).all()
+        which = {"task": task_id, "after": after_id, "limit": limit}
+        return [Logged(*row) for row in await self._session.execute(_OF_TASK, which)]
 
-    async def of_collaborations(self, ids: Collection[int] | None, after_id: int, limit: int) -> Sequence[Event]:
+    async def of_collaborations(self, ids: Collection[int] | None, after_id: int, limit: int) -> Sequence[Logged]:
         """Events of some collaborations (None: of all), ascending."""
-        query = select(Event).where(Event.id > after_id)
+        query = select(*_COLUMNS).where(_events.id > after_id)
         if ids is not None:
-            query = query.where(Event.collaboration_id.in_(ids))
-        return (await self._session.scalars(query.order_by(Event.id).limit(limit))).all()
+            query = query.where(_events.collaboration_id.in_(ids))
+        return [Logged(*row) for row in await self._session.execute(query.order_by(_events.id).limit(limit))]

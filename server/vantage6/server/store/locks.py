@@ -5,6 +5,7 @@ SQLite has one writer at a time: there, these do nothing.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, SQLColumnExpression, cast, column, func, literal, select, table, text
@@ -28,8 +29,12 @@ def is_shared(session: AsyncSession) -> bool:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether PostgreSQL ended a transaction for the sake of another one: the same again will work."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") in {_DEADLOCK, _SERIALIZATION_FAILURE}
+    """Whether a transaction was ended for the sake of another one, as PostgreSQL does, or of another program that has
+    the file of SQLite for long: the same again will work."""
+    if not isinstance(error, DBAPIError):
+        return False
+    busy = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return busy or getattr(error.orig, "sqlstate", "") in {_DEADLOCK, _SERIALIZATION_FAILURE}
 
 
 async def lock_name(session: AsyncSession, name: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, delete, false, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, false, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from vantage6.common.errors import AlreadyExists, FailedPrecondition
@@ -24,6 +24,7 @@ from vantage6.server.store.tables import (
     Result,
     Row,
     Task,
+    table_of,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,43 @@ class NodeFilter:
     last_seen: Span = ANY_TIME
 
 
+@dataclass(frozen=True)
+class Program:
+    """Who connects as a node: every start of its program is an instance, and counts its attempts."""
+
+    instance: str = ""
+    attempt: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """A node's newest connection: its number, and whether the node was cut off since (a new API key)."""
+
+    number: int
+    cut_off: bool
+
+
+class Identity(NamedTuple):
+    """What others are told of an organization."""
+
+    id: int
+    name: str
+    public_key: bytes
+
+
+_organizations, _members, _nodes = (table_of(row).c for row in (Organization, Member, Node))
+_IDENTITIES = select(_organizations.id, _organizations.name, _organizations.public_key).where(
+    _organizations.id.in_(bindparam("ids", expanding=True))
+)
+_MEMBER_IDS = select(_members.organization_id).where(_members.collaboration_id == bindparam("collaboration_id"))
+_ONLINE = select(_nodes.organization_id, _nodes.collaboration_id).where(
+    _nodes.online,
+    _nodes.organization_id.in_(bindparam("organization_ids", expanding=True)),
+    _nodes.collaboration_id.in_(bindparam("collaboration_ids", expanding=True)),
+)
+
+
 async def add_row(session: AsyncSession, row: R, taken: str) -> R:
     """Inserts a row; the constraint decides when two callers want one name at the same time."""
     try:
@@ -100,6 +138,10 @@ class Parties:
     async def organizations(self, ids: Collection[int]) -> dict[int, Organization]:
         rows = await self._session.scalars(select(Organization).where(Organization.id.in_(ids)))
         return {row.id: row for row in rows}
+
+    async def identities(self, ids: Collection[int]) -> dict[int, Identity]:
+        rows = await self._session.execute(_IDENTITIES, {"ids": list(ids)})
+        return {row.id: Identity(*row) for row in rows}
 
     async def add_organization(self, row: Organization) -> Organization:
         return await add_row(self._session, row, f"The organization name '{row.name}' is taken.")
@@ -164,7 +206,7 @@ class Parties:
         return await self._members(Member.organization_id.in_(organization_ids), by_organization=True)
 
     async def member_ids(self, collaboration_id: int) -> frozenset[int]:
-        return frozenset(await self._session.scalars(_members_of([collaboration_id])))
+        return frozenset(await self._session.scalars(_MEMBER_IDS, {"collaboration_id": collaboration_id}))
 
     async def members_of_each(self, collaboration_ids: Collection[int]) -> dict[int, list[int]]:
         """Collaboration id to the ids of its members."""
@@ -228,10 +270,8 @@ class Parties:
         self, organization_ids: Collection[int], collaboration_ids: Collection[int]
     ) -> set[tuple[int, int]]:
         """Which of these organizations have a connected node in which of these collaborations."""
-        query = select(Node.organization_id, Node.collaboration_id).where(
-            Node.online, Node.organization_id.in_(organization_ids), Node.collaboration_id.in_(collaboration_ids)
-        )
-        return {(row.organization_id, row.collaboration_id) for row in await self._session.execute(query)}
+        which = {"organization_ids": list(organization_ids), "collaboration_ids": list(collaboration_ids)}
+        return {(row.organization_id, row.collaboration_id) for row in await self._session.execute(_ONLINE, which)}
 
     async def add_node(self, row: Node) -> Node:
         return await add_row(self._session, row, "The name is taken, or the organization has a node there already.")
@@ -239,25 +279,37 @@ class Parties:
     async def delete_nodes(self, ids: Collection[int]) -> None:
         await self._session.execute(delete(Node).where(Node.id.in_(ids)))
 
-    async def connected(self, node_id: int, *, version: str, replica: int, at: dt.datetime) -> int | None:
-        """Takes note of a new connection and returns its number; None if there is no such node.
+    async def connected(self, node_id: int, program: Program, *, replica: int, at: dt.datetime) -> int | None:
+        """Takes note of a new connection and returns its number; None if there is no such node, or if the same program
+        has connected again since.
 
         It locks the node's row: connecting, and handing out to the node's connection, exclude each other.
         """
-        change = update(Node).where(Node.id == node_id).returning(Node.connection)
-        values = {"online": True, "last_seen": at, "version": version, "replica": replica}
-        return await self._session.scalar(change.values(connection=Node.connection + 1, **values))
+        overtaken = (Node.instance == program.instance) & (Node.attempt > program.attempt)
+        which = (Node.id == node_id, or_(Node.instance.is_(None), ~overtaken))
+        values = {"online": True, "last_seen": at, "replica": replica, **vars(program)}
+        change = update(Node).where(*which).values(connection=Node.connection + 1, **values)
+        return await self._session.scalar(change.returning(Node.connection))
 
-    async def disconnected(self, node_id: int, connection: int, at: dt.datetime) -> bool:
-        """Takes note of the end of a connection; False if the node has a newer one, here or elsewhere."""
-        change = update(Node).where(Node.id == node_id, Node.connection == connection).returning(Node.id)
-        return await self._session.scalar(change.values(online=False, last_seen=at)) is not None
+    async def disconnected(self, node_id: int, connection: int, program: Program, at: dt.datetime) -> bool:
+        """Takes note of the end of a connection; False if the node has a newer one, here or elsewhere.
 
-    async def connections(self, node_ids: Collection[int]) -> dict[int, int]:
+        The number alone would not do: it is given again where the transaction that had it was undone.
+        """
+        which = (Node.connection == connection, Node.instance == program.instance, Node.attempt == program.attempt)
+        change = update(Node).where(Node.id == node_id, *which).values(online=False, last_seen=at)
+        return await self._session.scalar(change.returning(Node.id)) is not None
+
+    async def cut_off(self, node_id: int) -> None:
+        """No connection that there is counts as the node's newest any more; one that comes is taken in as ever."""
+        change = update(Node).where(Node.id == node_id).values(connection=Node.connection + 1)
+        await self._session.execute(change.values(online=False, instance=None, attempt=0))
+
+    async def connections(self, node_ids: Collection[int]) -> dict[int, Newest]:
         """The newest connection of each node; none of them can get another one while this transaction lasts."""
-        query = select(Node.id, Node.connection).where(Node.id.in_(node_ids)).order_by(Node.id)
+        query = select(Node.id, Node.connection, Node.instance).where(Node.id.in_(node_ids)).order_by(Node.id)
         rows = await self._session.execute(query.with_for_update(read=True))
-        return {row.id: row.connection for row in rows}
+        return {row.id: Newest(row.connection, cut_off=row.instance is None) for row in rows}
 
     async def still_online(self, node_ids: Collection[int]) -> None:
         """Puts right what another replica wrote that held this one for dead."""

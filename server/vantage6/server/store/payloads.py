@@ -87,6 +87,11 @@ class Payloads:
         unfinished = delete(Payload).where(Payload.id == payload_id, Payload.complete.is_(False))
         return bool((await self._session.execute(unfinished)).rowcount)  # type: ignore[attr-defined]
 
+    async def disown(self, creator: str) -> None:
+        """Its payloads are seen from now on by those alone who see what they belong to."""
+        mine = update(Payload).where(Payload.creator == creator)
+        await self._session.execute(mine.values(creator="", idempotency_key=None))
+
     def add(self, payload: Payload) -> None:
         self._session.add(payload)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, func, select, text
+from sqlalchemy import ColumnElement, Select, bindparam, exists, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from vantage6.server.domain.states import OPEN, ResultState
@@ -18,6 +18,8 @@ from vantage6.server.store.pages import ANY_TIME, Span, clauses_of
 from vantage6.server.store.tables import Content, Result, Task
 from vantage6.server.store.tasks import TaskSight
 
+KINDS = ("input", "output", "log")
+"""Of contents."""
 MANY_NODES = 16
 _NOT_FINAL = text("results.state <= 4")
 """As the index ix_results_open has it, to the letter: else SQLite reads all results of an organization ever made."""
@@ -46,6 +48,10 @@ class ResultFilter:
         if self.sight.performer is not None:
             # A node sees what it does itself, not what the other sites do for the same task.
             clauses.append(Result.organization_id == self.sight.performer[0])
+        if self.sight.run is not None:
+            # Nor does an algorithm: of its own task only what it makes itself.
+            task_id, organization_id = self.sight.run
+            clauses.append(or_(Result.task_id != task_id, Result.organization_id == organization_id))
         if self.performer is not None:
             organization_id, collaboration_id = self.performer
             clauses += [Result.organization_id == organization_id, Task.collaboration_id == collaboration_id]
@@ -59,6 +65,13 @@ class NewContent(NamedTuple):
     kind: str
     data: bytes | None
     payload_id: str | None = None
+
+
+class Stored(NamedTuple):
+    """What a result has of a kind: the bytes themselves, or where they are."""
+
+    data: bytes | None
+    payload_id: str | None
 
 
 class Results:
@@ -94,7 +107,7 @@ class Results:
 
     async def task_ids(self, ids: Collection[int]) -> set[int]:
         """The tasks of these results."""
-        return set(await self._session.scalars(select(Result.task_id).where(Result.id.in_(ids))))
+        return set(await self._session.scalars(_TASK_IDS, {"ids": list(ids)}))
 
     async def of_tasks(self, task_ids: Collection[int], states: Iterable[ResultState] | None = None) -> list[Result]:
         query = select(Result).where(Result.task_id.in_(task_ids)).order_by(Result.id)
@@ -131,13 +144,8 @@ class Results:
 
     async def counts(self, task_ids: Collection[int]) -> dict[int, dict[ResultState, int]]:
         """How many results of each task are in which state."""
-        query = (
-            select(Result.task_id, Result.state, func.count())
-            .where(Result.task_id.in_(task_ids))
-            .group_by(Result.task_id, Result.state)
-        )
         found: dict[int, dict[ResultState, int]] = {task_id: {} for task_id in task_ids}
-        for task_id, state, number in await self._session.execute(query):
+        for task_id, state, number in await self._session.execute(_COUNTS, {"task_ids": list(task_ids)}):
             found[task_id][ResultState(state)] = number
         return found
 
@@ -185,9 +193,8 @@ class Results:
     async def _pending_for_few(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Moving, Task]]:
         found: list[tuple[Moving, Task]] = []
         for (organization_id, collaboration_id), number in wanted.items():
-            query = _queue().where(Result.organization_id == organization_id, Task.collaboration_id == collaboration_id)
-            query = query.order_by(Task.priority.desc(), Result.id).limit(number)
-            found += [(Moving(*columns), task) for task, *columns in await self._session.execute(query)]
+            of_node = {"organization_id": organization_id, "collaboration_id": collaboration_id, "number": number}
+            found += [(Moving(*columns), task) for task, *columns in await self._session.execute(_NEXT, of_node)]
         return found
 
     async def _pending_for_many(self, wanted: dict[tuple[int, int], int]) -> list[tuple[Moving, Task]]:
@@ -249,11 +256,11 @@ class Results:
     def add_content(self, content: Content) -> None:
         self._session.add(content)
 
-    async def contents(self, result_ids: Collection[int], *kinds: str) -> dict[tuple[int, str], Content]:
-        query = select(Content).where(Content.result_id.in_(result_ids))
-        if kinds:
-            query = query.where(Content.kind.in_(kinds))
-        return {(content.result_id, content.kind): content for content in await self._session.scalars(query)}
+    async def contents(self, result_ids: Collection[int], *kinds: str) -> dict[tuple[int, str], Stored]:
+        """All kinds if none is named."""
+        wanted = {"result_ids": list(result_ids), "kinds": kinds or KINDS}
+        rows = await self._session.execute(_CONTENTS, wanted)
+        return {(row.result_id, row.kind): Stored(row.data, row.payload_id) for row in rows}
 
 
 def _has_open() -> ColumnElement[bool]:
@@ -264,3 +271,25 @@ def _queue() -> Select[Any]:
     """Task, and the columns of a pending result, which are those of Moving."""
     joined = bulk.RESULTS.join(bulk.TASKS, bulk.TASKS.c.id == bulk.RESULTS.c.task_id)
     return select(Task, *bulk.COLUMNS).select_from(joined).where(Result.state == ResultState.PENDING, _NOT_FINAL)
+
+
+_NEXT = (
+    _queue()
+    .where(
+        Result.organization_id == bindparam("organization_id"),
+        Task.collaboration_id == bindparam("collaboration_id"),
+    )
+    .order_by(Task.priority.desc(), Result.id)
+    .limit(bindparam("number"))
+)
+_results, _contents = bulk.RESULTS.c, bulk.CONTENTS.c
+_TASK_IDS = select(_results.task_id).where(_results.id.in_(bindparam("ids", expanding=True)))
+_COUNTS = (
+    select(_results.task_id, _results.state, func.count())
+    .where(_results.task_id.in_(bindparam("task_ids", expanding=True)))
+    .group_by(_results.task_id, _results.state)
+)
+_CONTENTS = select(_contents.result_id, _contents.kind, _contents.data, _contents.payload_id).where(
+    _contents.result_id.in_(bindparam("result_ids", expanding=True)),
+    _contents.kind.in_(bindparam("kinds", expanding=True)),
+)

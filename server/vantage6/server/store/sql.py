@@ -130,7 +130,7 @@ class Database:
             raise
 
     async def transact(self, work: Callable[[Store], Awaitable[T]]) -> T:
-        """Does `work` in one transaction; again, if PostgreSQL ended it for the sake of another one."""
+        """Does `work` in one transaction; again, if it was ended for the sake of another one."""
         for _ in range(MORE_TRIES):
             try:
                 async with self.write() as store:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from sqlalchemy import (
     JSON,
@@ -15,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Table,
     Text,
     UniqueConstraint,
     false,
@@ -48,6 +49,11 @@ class UtcTime(TypeDecorator[dt.datetime]):
 class Row(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMES)
     type_annotation_map: ClassVar[dict[Any, Any]] = {dt.datetime: UtcTime, bytes: LargeBinary}
+
+
+def table_of(row: type[Row]) -> Table:
+    """For statements that go past the mapper."""
+    return cast("Table", row.__table__)
 
 
 # Deleted ids are never given out again (CVE-2023-41881).
@@ -97,6 +103,9 @@ class Node(Row):
     connection: Mapped[int] = mapped_column(default=0)
     # Number of the server process that holds, or last held, the newest connection.
     replica: Mapped[int] = mapped_column(default=0)
+    # Of that connection: the program that made it, and which of its attempts it was. None: cut off since.
+    instance: Mapped[str | None] = mapped_column(String(64))
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
     last_seen: Mapped[dt.datetime | None]
     ip: Mapped[str] = mapped_column(String(64), default="")
     version: Mapped[str] = mapped_column(String(64), default="")
@@ -224,6 +233,7 @@ class Task(Row):
     retries: Mapped[int] = mapped_column(default=3)
     min_results: Mapped[int | None]
     fail_fast: Mapped[bool] = mapped_column(default=False, server_default=false())
+    retry_failures: Mapped[bool] = mapped_column(default=False, server_default=false())
     deadline: Mapped[dt.datetime | None] = mapped_column(index=True)
     # Values of TaskState and of ResultState below: the numbers of the contract.
     state: Mapped[int]

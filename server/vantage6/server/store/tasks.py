@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Select,
     UnaryExpression,
     and_,
+    bindparam,
     exists,
     false,
     func,
@@ -39,19 +42,36 @@ class TaskSight:
     user_id: int | None = None
     # A node: tasks with a result for its organization in its collaboration.
     performer: tuple[int, int] | None = None
-    # A container: its own task and the children.
-    family: int | None = None
+    # A container, as (task, organization): its task, and the children that it asked for itself, not its siblings'.
+    run: tuple[int, int] | None = None
 
     @property
     def key(self) -> Hashable:
         ids = frozenset(self.collaboration_ids), frozenset(self.initiator_ids)
-        return self.everything, *ids, self.user_id, self.performer, self.family
+        return self.everything, *ids, self.user_id, self.performer, self.run
 
     def clause(self) -> ColumnElement[bool] | None:
         if self.everything:
             return None
         parts = self.parts()
         return or_(*parts) if parts else false()
+
+    def covers(self, task: Task) -> bool | None:
+        """The same as `clause` of a task at hand; None if only the database can tell."""
+        if (
+            self.everything
+            or task.collaboration_id in self.collaboration_ids
+            or (task.initiator_id is not None and task.initiator_id in self.initiator_ids)
+            or (self.user_id is not None and task.user_id == self.user_id)
+            or self._of_run(task)
+        ):
+            return True
+        return None if self.performer is not None else False
+
+    def _of_run(self, task: Task) -> bool:
+        if self.run is None:
+            return False
+        return task.id == self.run[0] or (task.parent_id, task.initiator_id) == self.run
 
     def parts(self) -> list[ColumnElement[bool]]:
         """Each finds its rows in the order of their ids by one index."""
@@ -62,8 +82,9 @@ class TaskSight:
             parts.append(Task.user_id == self.user_id)
         if self.performer is not None:
             parts.append(_performed_by(*self.performer))
-        if self.family is not None:
-            parts += [Task.id == self.family, Task.parent_id == self.family]
+        if self.run is not None:
+            task_id, organization_id = self.run
+            parts += [Task.id == task_id, and_(Task.parent_id == task_id, Task.initiator_id == organization_id)]
         return parts
 
 
@@ -124,6 +145,13 @@ def _first_of_each(
     return select(union(*firsts).subquery().c.id)
 
 
+_AMONG: BindParameter[Any] = bindparam("ids", expanding=True)
+_BY_IDS = select(Task).where(Task.id.in_(_AMONG))
+_LOCKED = _BY_IDS.order_by(Task.id).with_for_update(key_share=True).execution_options(populate_existing=True)
+_BY_KEY = select(Task).where(Task.collaboration_id == bindparam("collaboration_id"), Task.key == bindparam("key"))
+_CHILDREN = select(Task.parent_id, Task.id).where(Task.parent_id.in_(_AMONG)).order_by(Task.id)
+
+
 class Tasks:
     def __init__(self, session: AsyncSession, counts: Counts | None = None) -> None:
         self._session = session
@@ -133,18 +161,17 @@ class Tasks:
         return await self._session.get(Task, task_id)
 
     async def by_ids(self, ids: Collection[int]) -> dict[int, Task]:
-        rows = await self._session.scalars(select(Task).where(Task.id.in_(ids)))
+        rows = await self._session.scalars(_BY_IDS, {"ids": list(ids)})
         return {task.id: task for task in rows}
 
     async def locked(self, ids: Collection[int]) -> dict[int, Task]:
         """Like by_ids, for changing their results (see locks.lock_tasks): in the order of the ids, as they are now."""
-        query = select(Task).where(Task.id.in_(ids)).order_by(Task.id).with_for_update(key_share=True)
-        rows = await self._session.scalars(query.execution_options(populate_existing=True))
+        rows = await self._session.scalars(_LOCKED, {"ids": list(ids)})
         return {task.id: task for task in rows}
 
     async def by_key(self, collaboration_id: int, key: str) -> Task | None:
-        query = select(Task).where(Task.collaboration_id == collaboration_id, Task.key == key)
-        return (await self._session.scalars(query)).one_or_none()
+        which = {"collaboration_id": collaboration_id, "key": key}
+        return (await self._session.scalars(_BY_KEY, which)).one_or_none()
 
     async def find(
         self,
@@ -177,8 +204,13 @@ class Tasks:
         return await self._counts.count(self._session, key, between)
 
     async def visible(self, task_id: int, sight: TaskSight) -> Task | None:
-        rows = await self.find(TaskFilter(sight, ids=[task_id]))
-        return rows[0] if rows else None
+        task = (await self._session.scalars(_BY_IDS, {"ids": [task_id]})).one_or_none()
+        return task if task is not None and await self.within(task, sight) else None
+
+    async def within(self, task: Task, sight: TaskSight) -> bool:
+        """Whether a task at hand may be seen."""
+        covered = sight.covers(task)
+        return bool(await self.visible_ids([task.id], sight)) if covered is None else covered
 
     async def visible_ids(self, ids: Collection[int], sight: TaskSight) -> set[int]:
         query = TaskFilter(sight, ids=ids).apply(select(Task)).with_only_columns(Task.id)
@@ -186,9 +218,8 @@ class Tasks:
 
     async def child_ids(self, task_ids: Collection[int]) -> dict[int, list[int]]:
         """Ids of the children of each task, ascending; absent where there are none."""
-        query = select(Task.parent_id, Task.id).where(Task.parent_id.in_(task_ids)).order_by(Task.id)
         found: dict[int, list[int]] = {}
-        for parent_id, child_id in await self._session.execute(query):
+        for parent_id, child_id in await self._session.execute(_CHILDREN, {"ids": list(task_ids)}):
             if parent_id is not None:
                 found.setdefault(parent_id, []).append(child_id)
         return found
@@ -217,6 +248,11 @@ class Tasks:
 
     async def set_state(self, task_id: int, **values: object) -> None:
         await self._session.execute(update(Task).where(Task.id == task_id).values(**values))
+
+    async def disown(self, user_id: int) -> None:
+        """The tasks of a user are nobody's but their organization's from now on."""
+        await self._session.execute(update(Task).where(Task.user_id == user_id).values(user_id=None))
+        await changed(self._session)
 
     async def delete(self, task: Task) -> None:
         """Deletes it with its children, results and contents (ON DELETE CASCADE)."""

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from vantage6.api.v1 import event_pb2
 from vantage6.server.domain.bus import (
+    Attempt,
     Connected,
     CutOff,
     Deadline,
@@ -30,8 +31,8 @@ PART = 7_900
 MAX_PARTS = 4_096
 _FORM = re.compile(r"(?P<replica>[0-9]{1,10})(?P<end>[+.])(?P<text>.*)", re.DOTALL)
 
-_PLAIN: dict[str, type[Wake | Stop | Deadline | Connected | CutOff | RightsChanged | Resync]] = {
-    kind.__name__: kind for kind in (Wake, Stop, Deadline, Connected, CutOff, RightsChanged, Resync)
+_PLAIN: dict[str, type[Wake | Stop | Deadline | Connected | CutOff | RightsChanged | Attempt | Resync]] = {
+    kind.__name__: kind for kind in (Wake, Stop, Deadline, Connected, CutOff, RightsChanged, Attempt, Resync)
 }
 
 

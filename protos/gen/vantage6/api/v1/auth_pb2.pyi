@@ -81,7 +81,7 @@ class TokenResponse(_message.Message):
     access_token: _builtins.str
     """Short-lived JWT."""
     refresh_token: _builtins.str
-    """Good for one use."""
+    """Good for one use. Empty where the one before stays good."""
     user_url: _builtins.str
     """REST path of the user, empty for a node."""
     node_url: _builtins.str
@@ -172,7 +172,7 @@ class RefreshTokenRequest(_message.Message):
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
-    """Taken from the metadata when empty, as in 1.x."""
+    """Taken from the metadata when empty, as in 1.x, whose programs keep the one of their log-in."""
     def __init__(
         self,
         *,

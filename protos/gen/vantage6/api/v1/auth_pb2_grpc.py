@@ -140,6 +140,10 @@ class AuthServiceServicer:
         """Gives a new access token, and a new refresh token for the used one. Using a refresh token twice revokes
         the whole session.
 
+        As in 1.x, the refresh token of a user's log-in by REST stays good when it comes by REST and in the metadata:
+        then there is an access token alone, the session ends when it was to end at the log-in, and a rotation of the
+        token ends this.
+
         Callers: holders of a refresh token, in the request or in the metadata.
         Errors: UNAUTHENTICATED for a token that is expired, revoked, used before or not a refresh token.
         """

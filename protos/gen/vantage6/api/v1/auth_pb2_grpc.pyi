@@ -58,6 +58,10 @@ class AuthServiceStub:
     """Gives a new access token, and a new refresh token for the used one. Using a refresh token twice revokes
     the whole session.
 
+    As in 1.x, the refresh token of a user's log-in by REST stays good when it comes by REST and in the metadata:
+    then there is an access token alone, the session ends when it was to end at the log-in, and a rotation of the
+    token ends this.
+
     Callers: holders of a refresh token, in the request or in the metadata.
     Errors: UNAUTHENTICATED for a token that is expired, revoked, used before or not a refresh token.
     """
@@ -132,6 +136,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
     RefreshToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.TokenResponse]  # type: ignore[assignment]
     """Gives a new access token, and a new refresh token for the used one. Using a refresh token twice revokes
     the whole session.
+
+    As in 1.x, the refresh token of a user's log-in by REST stays good when it comes by REST and in the metadata:
+    then there is an access token alone, the session ends when it was to end at the log-in, and a rotation of the
+    token ends this.
 
     Callers: holders of a refresh token, in the request or in the metadata.
     Errors: UNAUTHENTICATED for a token that is expired, revoked, used before or not a refresh token.
@@ -228,6 +236,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.TokenResponse, _abc.Awaitable[_auth_pb2.TokenResponse]]:
         """Gives a new access token, and a new refresh token for the used one. Using a refresh token twice revokes
         the whole session.
+
+        As in 1.x, the refresh token of a user's log-in by REST stays good when it comes by REST and in the metadata:
+        then there is an access token alone, the session ends when it was to end at the log-in, and a rotation of the
+        token ends this.
 
         Callers: holders of a refresh token, in the request or in the metadata.
         Errors: UNAUTHENTICATED for a token that is expired, revoked, used before or not a refresh token.

@@ -28,7 +28,7 @@ from vantage6.api.v1 import event_pb2 as vantage6_dot_api_dot_v1_dot_event__pb2
 from vantage6.api.v1 import result_pb2 as vantage6_dot_api_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evantage6/api/v1/delivery.proto\x12\x0fvantage6.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dvantage6/api/v1/content.proto\x1a\x1bvantage6/api/v1/event.proto\x1a\x1cvantage6/api/v1/result.proto\"\xa1\x02\n\x0bNodeMessage\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.vantage6.api.v1.HelloH\x00\x12)\n\x06report\x18\x02 \x01(\x0b\x32\x17.vantage6.api.v1.ReportH\x00\x12-\n\x08progress\x18\x03 \x01(\x0b\x32\x19.vantage6.api.v1.ProgressH\x00\x12(\n\x03log\x18\x04 \x01(\x0b\x32\x19.vantage6.api.v1.LogLinesH\x00\x12/\n\theartbeat\x18\x05 \x01(\x0b\x32\x1a.vantage6.api.v1.HeartbeatH\x00\x12)\n\x06window\x18\x06 \x01(\x0b\x32\x17.vantage6.api.v1.WindowH\x00\x42\t\n\x07message\"\xca\x03\n\rServerMessage\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.vantage6.api.v1.WelcomeH\x00\x12\x31\n\nassignment\x18\x02 \x01(\x0b\x32\x1b.vantage6.api.v1.AssignmentH\x00\x12\x33\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32\x1f.vantage6.api.v1.ReportAcceptedH\x00\x12\x31\n\x07refused\x18\x04 \x01(\x0b\x32\x1e.vantage6.api.v1.ReportRefusedH\x00\x12)\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x17.vantage6.api.v1.CancelH\x00\x12/\n\theartbeat\x18\x06 \x01(\x0b\x32\x1a.vantage6.api.v1.HeartbeatH\x00\x12.\n\x05token\x18\x07 \x01(\x0b\x32\x1d.vantage6.api.v1.TokenRenewalH\x00\x12\x31\n\nsuperseded\x18\x08 \x01(\x0b\x32\x1b.vantage6.api.v1.SupersededH\x00\x12\'\n\x05\x64rain\x18\t \x01(\x0b\x32\x16.vantage6.api.v1.DrainH\x00\x42\t\n\x07message\"\xd4\x01\n\x05Hello\x12\x18\n\x10\x63ontract_version\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x36\n\x08versions\x18\x03 \x03(\x0b\x32$.vantage6.api.v1.Hello.VersionsEntry\x12\x0e\n\x06window\x18\x04 \x01(\x05\x12#\n\x04held\x18\x05 \x03(\x0b\x32\x15.vantage6.api.v1.Held\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x04Held\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\"\x8b\x02\n\x07Welcome\x12\x18\n\x10\x63ontract_version\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\x05\x12\x11\n\tnode_name\x18\x03 \x01(\t\x12\x17\n\x0forganization_id\x18\x04 \x01(\x05\x12\x19\n\x11organization_name\x18\x05 \x01(\t\x12\x18\n\x10\x63ollaboration_id\x18\x06 \x01(\x05\x12\x1a\n\x12\x63ollaboration_name\x18\x07 \x01(\t\x12\x11\n\tencrypted\x18\x08 \x01(\x08\x12\x12\n\npublic_key\x18\t \x01(\x0c\x12\x19\n\x11heartbeat_seconds\x18\n \x01(\x01\x12\x16\n\x0eserver_version\x18\x0b \x01(\t\"\x9c\x03\n\nAssignment\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x0f\n\x07task_id\x18\x03 \x01(\x05\x12\x10\n\x08task_key\x18\x04 \x01(\t\x12\x0e\n\x06run_id\x18\x05 \x01(\x05\x12\x16\n\x0eparent_task_id\x18\x06 \x01(\x05\x12\x18\n\x10\x63ollaboration_id\x18\x07 \x01(\x05\x12\r\n\x05image\x18\x08 \x01(\t\x12\x11\n\tdatabases\x18\t \x03(\t\x12)\n\tinitiator\x18\n \x01(\x0b\x32\x16.vantage6.api.v1.Party\x12\x0f\n\x07user_id\x18\x0b \x01(\x05\x12\x10\n\x08username\x18\x0c \x01(\t\x12\'\n\x05input\x18\r \x01(\x0b\x32\x18.vantage6.api.v1.Content\x12,\n\x08\x64\x65\x61\x64line\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cparticipants\x18\x0f \x01(\x05\x12\x17\n\x0f\x63ontainer_token\x18\x10 \x01(\t\x12\x11\n\ttask_name\x18\x11 \x01(\t\"B\n\x05Party\x12\x17\n\x0forganization_id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\"\xaa\x02\n\x06Report\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12(\n\x06output\x18\x06 \x01(\x0b\x32\x18.vantage6.api.v1.Content\x12%\n\x03log\x18\x07 \x01(\x0b\x32\x18.vantage6.api.v1.Content\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x0eReportAccepted\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\"\x7f\n\rReportRefused\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"y\n\x08Progress\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.vantage6.api.v1.ProgressKind\x12\x10\n\x08\x66raction\x18\x04 \x01(\x01\x12\x0c\n\x04text\x18\x05 \x01(\x0c\"M\n\x08LogLines\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x10\n\x08sequence\x18\x03 \x01(\x05\x12\r\n\x05lines\x18\x04 \x01(\x0c\"\x0b\n\tHeartbeat\"\x16\n\x06Window\x12\x0c\n\x04size\x18\x01 \x01(\x05\":\n\x06\x43\x61ncel\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\"8\n\x0cTokenRenewal\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x05\"\x1d\n\nSuperseded\x12\x0f\n\x07message\x18\x01 \x01(\t\"\x18\n\x05\x44rain\x12\x0f\n\x07message\x18\x01 \x01(\t2^\n\x0f\x44\x65liveryService\x12K\n\x07\x43onnect\x12\x1c.vantage6.api.v1.NodeMessage\x1a\x1e.vantage6.api.v1.ServerMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evantage6/api/v1/delivery.proto\x12\x0fvantage6.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dvantage6/api/v1/content.proto\x1a\x1bvantage6/api/v1/event.proto\x1a\x1cvantage6/api/v1/result.proto\"\xa1\x02\n\x0bNodeMessage\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.vantage6.api.v1.HelloH\x00\x12)\n\x06report\x18\x02 \x01(\x0b\x32\x17.vantage6.api.v1.ReportH\x00\x12-\n\x08progress\x18\x03 \x01(\x0b\x32\x19.vantage6.api.v1.ProgressH\x00\x12(\n\x03log\x18\x04 \x01(\x0b\x32\x19.vantage6.api.v1.LogLinesH\x00\x12/\n\theartbeat\x18\x05 \x01(\x0b\x32\x1a.vantage6.api.v1.HeartbeatH\x00\x12)\n\x06window\x18\x06 \x01(\x0b\x32\x17.vantage6.api.v1.WindowH\x00\x42\t\n\x07message\"\xca\x03\n\rServerMessage\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.vantage6.api.v1.WelcomeH\x00\x12\x31\n\nassignment\x18\x02 \x01(\x0b\x32\x1b.vantage6.api.v1.AssignmentH\x00\x12\x33\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32\x1f.vantage6.api.v1.ReportAcceptedH\x00\x12\x31\n\x07refused\x18\x04 \x01(\x0b\x32\x1e.vantage6.api.v1.ReportRefusedH\x00\x12)\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x17.vantage6.api.v1.CancelH\x00\x12/\n\theartbeat\x18\x06 \x01(\x0b\x32\x1a.vantage6.api.v1.HeartbeatH\x00\x12.\n\x05token\x18\x07 \x01(\x0b\x32\x1d.vantage6.api.v1.TokenRenewalH\x00\x12\x31\n\nsuperseded\x18\x08 \x01(\x0b\x32\x1b.vantage6.api.v1.SupersededH\x00\x12\'\n\x05\x64rain\x18\t \x01(\x0b\x32\x16.vantage6.api.v1.DrainH\x00\x42\t\n\x07message\"\xe5\x01\n\x05Hello\x12\x18\n\x10\x63ontract_version\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x36\n\x08versions\x18\x03 \x03(\x0b\x32$.vantage6.api.v1.Hello.VersionsEntry\x12\x0e\n\x06window\x18\x04 \x01(\x05\x12#\n\x04held\x18\x05 \x03(\x0b\x32\x15.vantage6.api.v1.Held\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x04Held\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\"\x8b\x02\n\x07Welcome\x12\x18\n\x10\x63ontract_version\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\x05\x12\x11\n\tnode_name\x18\x03 \x01(\t\x12\x17\n\x0forganization_id\x18\x04 \x01(\x05\x12\x19\n\x11organization_name\x18\x05 \x01(\t\x12\x18\n\x10\x63ollaboration_id\x18\x06 \x01(\x05\x12\x1a\n\x12\x63ollaboration_name\x18\x07 \x01(\t\x12\x11\n\tencrypted\x18\x08 \x01(\x08\x12\x12\n\npublic_key\x18\t \x01(\x0c\x12\x19\n\x11heartbeat_seconds\x18\n \x01(\x01\x12\x16\n\x0eserver_version\x18\x0b \x01(\t\"\x9c\x03\n\nAssignment\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x0f\n\x07task_id\x18\x03 \x01(\x05\x12\x10\n\x08task_key\x18\x04 \x01(\t\x12\x0e\n\x06run_id\x18\x05 \x01(\x05\x12\x16\n\x0eparent_task_id\x18\x06 \x01(\x05\x12\x18\n\x10\x63ollaboration_id\x18\x07 \x01(\x05\x12\r\n\x05image\x18\x08 \x01(\t\x12\x11\n\tdatabases\x18\t \x03(\t\x12)\n\tinitiator\x18\n \x01(\x0b\x32\x16.vantage6.api.v1.Party\x12\x0f\n\x07user_id\x18\x0b \x01(\x05\x12\x10\n\x08username\x18\x0c \x01(\t\x12\'\n\x05input\x18\r \x01(\x0b\x32\x18.vantage6.api.v1.Content\x12,\n\x08\x64\x65\x61\x64line\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cparticipants\x18\x0f \x01(\x05\x12\x17\n\x0f\x63ontainer_token\x18\x10 \x01(\t\x12\x11\n\ttask_name\x18\x11 \x01(\t\"B\n\x05Party\x12\x17\n\x0forganization_id\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\"\xaa\x02\n\x06Report\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12(\n\x06output\x18\x06 \x01(\x0b\x32\x18.vantage6.api.v1.Content\x12%\n\x03log\x18\x07 \x01(\x0b\x32\x18.vantage6.api.v1.Content\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x0eReportAccepted\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\"\x7f\n\rReportRefused\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.vantage6.api.v1.ResultState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"y\n\x08Progress\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.vantage6.api.v1.ProgressKind\x12\x10\n\x08\x66raction\x18\x04 \x01(\x01\x12\x0c\n\x04text\x18\x05 \x01(\x0c\"M\n\x08LogLines\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x10\n\x08sequence\x18\x03 \x01(\x05\x12\r\n\x05lines\x18\x04 \x01(\x0c\"\x0b\n\tHeartbeat\"\x16\n\x06Window\x12\x0c\n\x04size\x18\x01 \x01(\x05\":\n\x06\x43\x61ncel\x12\x11\n\tresult_id\x18\x01 \x01(\x05\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\"8\n\x0cTokenRenewal\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x05\"\x1d\n\nSuperseded\x12\x0f\n\x07message\x18\x01 \x01(\t\"\x18\n\x05\x44rain\x12\x0f\n\x07message\x18\x01 \x01(\t2^\n\x0f\x44\x65liveryService\x12K\n\x07\x43onnect\x12\x1c.vantage6.api.v1.NodeMessage\x1a\x1e.vantage6.api.v1.ServerMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,39 +42,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERVERMESSAGE']._serialized_start=467
   _globals['_SERVERMESSAGE']._serialized_end=925
   _globals['_HELLO']._serialized_start=928
-  _globals['_HELLO']._serialized_end=1140
-  _globals['_HELLO_VERSIONSENTRY']._serialized_start=1093
-  _globals['_HELLO_VERSIONSENTRY']._serialized_end=1140
-  _globals['_HELD']._serialized_start=1142
-  _globals['_HELD']._serialized_end=1227
-  _globals['_WELCOME']._serialized_start=1230
-  _globals['_WELCOME']._serialized_end=1497
-  _globals['_ASSIGNMENT']._serialized_start=1500
-  _globals['_ASSIGNMENT']._serialized_end=1912
-  _globals['_PARTY']._serialized_start=1914
-  _globals['_PARTY']._serialized_end=1980
-  _globals['_REPORT']._serialized_start=1983
-  _globals['_REPORT']._serialized_end=2281
-  _globals['_REPORTACCEPTED']._serialized_start=2283
-  _globals['_REPORTACCEPTED']._serialized_end=2378
-  _globals['_REPORTREFUSED']._serialized_start=2380
-  _globals['_REPORTREFUSED']._serialized_end=2507
-  _globals['_PROGRESS']._serialized_start=2509
-  _globals['_PROGRESS']._serialized_end=2630
-  _globals['_LOGLINES']._serialized_start=2632
-  _globals['_LOGLINES']._serialized_end=2709
-  _globals['_HEARTBEAT']._serialized_start=2711
-  _globals['_HEARTBEAT']._serialized_end=2722
-  _globals['_WINDOW']._serialized_start=2724
-  _globals['_WINDOW']._serialized_end=2746
-  _globals['_CANCEL']._serialized_start=2748
-  _globals['_CANCEL']._serialized_end=2806
-  _globals['_TOKENRENEWAL']._serialized_start=2808
-  _globals['_TOKENRENEWAL']._serialized_end=2864
-  _globals['_SUPERSEDED']._serialized_start=2866
-  _globals['_SUPERSEDED']._serialized_end=2895
-  _globals['_DRAIN']._serialized_start=2897
-  _globals['_DRAIN']._serialized_end=2921
-  _globals['_DELIVERYSERVICE']._serialized_start=2923
-  _globals['_DELIVERYSERVICE']._serialized_end=3017
+  _globals['_HELLO']._serialized_end=1157
+  _globals['_HELLO_VERSIONSENTRY']._serialized_start=1110
+  _globals['_HELLO_VERSIONSENTRY']._serialized_end=1157
+  _globals['_HELD']._serialized_start=1159
+  _globals['_HELD']._serialized_end=1244
+  _globals['_WELCOME']._serialized_start=1247
+  _globals['_WELCOME']._serialized_end=1514
+  _globals['_ASSIGNMENT']._serialized_start=1517
+  _globals['_ASSIGNMENT']._serialized_end=1929
+  _globals['_PARTY']._serialized_start=1931
+  _globals['_PARTY']._serialized_end=1997
+  _globals['_REPORT']._serialized_start=2000
+  _globals['_REPORT']._serialized_end=2298
+  _globals['_REPORTACCEPTED']._serialized_start=2300
+  _globals['_REPORTACCEPTED']._serialized_end=2395
+  _globals['_REPORTREFUSED']._serialized_start=2397
+  _globals['_REPORTREFUSED']._serialized_end=2524
+  _globals['_PROGRESS']._serialized_start=2526
+  _globals['_PROGRESS']._serialized_end=2647
+  _globals['_LOGLINES']._serialized_start=2649
+  _globals['_LOGLINES']._serialized_end=2726
+  _globals['_HEARTBEAT']._serialized_start=2728
+  _globals['_HEARTBEAT']._serialized_end=2739
+  _globals['_WINDOW']._serialized_start=2741
+  _globals['_WINDOW']._serialized_end=2763
+  _globals['_CANCEL']._serialized_start=2765
+  _globals['_CANCEL']._serialized_end=2823
+  _globals['_TOKENRENEWAL']._serialized_start=2825
+  _globals['_TOKENRENEWAL']._serialized_end=2881
+  _globals['_SUPERSEDED']._serialized_start=2883
+  _globals['_SUPERSEDED']._serialized_end=2912
+  _globals['_DRAIN']._serialized_start=2914
+  _globals['_DRAIN']._serialized_end=2938
+  _globals['_DELIVERYSERVICE']._serialized_start=2940
+  _globals['_DELIVERYSERVICE']._serialized_end=3034
 # @@protoc_insertion_point(module_scope)

@@ -101,7 +101,9 @@ class ServerMessage(_message.Message):
     def superseded(self) -> Global___Superseded: ...
     @_builtins.property
     def drain(self) -> Global___Drain:
-        """Finish what runs and reconnect: this server is going away."""
+        """This server is going away: nothing more is handed out on this connection, which it ends. Runs go on; the node
+        connects again, to another replica or when this one is back, and says there what it holds.
+        """
 
     def __init__(
         self,
@@ -157,12 +159,17 @@ class Hello(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     contract_version: _builtins.str
     """Version of this contract that the node speaks, such as "1.0"."""
     instance_id: _builtins.str
     """Random, new with every start of the node."""
     window: _builtins.int
     """How many assignments it takes at once."""
+    attempt: _builtins.int
+    """Counts the connections of this instance, from 1. Of two that are taken in in the wrong order, because the line or
+    the database was slow, the one with the higher number stays. 0 from nodes that do not count.
+    """
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Name of a component to its version, for people."""
@@ -179,10 +186,11 @@ class Hello(_message.Message):
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         window: _builtins.int = ...,
         held: _abc.Iterable[Global___Held] | None = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_version", b"contract_version", "held", b"held", "instance_id", b"instance_id", "versions", b"versions", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "contract_version", b"contract_version", "held", b"held", "instance_id", b"instance_id", "versions", b"versions", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

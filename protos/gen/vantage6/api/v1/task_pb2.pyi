@@ -74,6 +74,7 @@ class Task(_message.Message):
     MIN_RESULTS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     FAIL_FAST_FIELD_NUMBER: _builtins.int
+    RETRY_FAILURES_FIELD_NUMBER: _builtins.int
     DATABASES_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
     DATABASE_FIELD_NUMBER: _builtins.int
@@ -103,6 +104,7 @@ class Task(_message.Message):
     min_results: _builtins.int
     priority: _builtins.int
     fail_fast: _builtins.bool
+    retry_failures: _builtins.bool
     collaboration_id: _builtins.int
     initiator_id: _builtins.int
     parent_id: _builtins.int
@@ -155,6 +157,7 @@ class Task(_message.Message):
         min_results: _builtins.int | None = ...,
         priority: _builtins.int | None = ...,
         fail_fast: _builtins.bool | None = ...,
+        retry_failures: _builtins.bool | None = ...,
         databases: _abc.Iterable[_builtins.str] | None = ...,
         link: _struct_pb2.Value | None = ...,
         database: _struct_pb2.Value | None = ...,
@@ -168,9 +171,9 @@ class Task(_message.Message):
         parent_id: _builtins.int | None = ...,
         user_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_complete", b"_complete", "_create_time", b"_create_time", "_deadline", b"_deadline", "_description", b"_description", "_fail_fast", b"_fail_fast", "_finish_time", b"_finish_time", "_id", b"_id", "_image", b"_image", "_initiator_id", b"_initiator_id", "_key", b"_key", "_min_results", b"_min_results", "_name", b"_name", "_parent_id", b"_parent_id", "_priority", b"_priority", "_retries", b"_retries", "_run_id", b"_run_id", "_state", b"_state", "_user_id", b"_user_id", "children", b"children", "collaboration", b"collaboration", "collaboration_id", b"collaboration_id", "complete", b"complete", "create_time", b"create_time", "database", b"database", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "finish_time", b"finish_time", "id", b"id", "image", b"image", "initiator", b"initiator", "initiator_id", b"initiator_id", "key", b"key", "link", b"link", "min_results", b"min_results", "name", b"name", "parent", b"parent", "parent_id", b"parent_id", "priority", b"priority", "results", b"results", "retries", b"retries", "run_id", b"run_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_complete", b"_complete", "_create_time", b"_create_time", "_deadline", b"_deadline", "_description", b"_description", "_fail_fast", b"_fail_fast", "_finish_time", b"_finish_time", "_id", b"_id", "_image", b"_image", "_initiator_id", b"_initiator_id", "_key", b"_key", "_min_results", b"_min_results", "_name", b"_name", "_parent_id", b"_parent_id", "_priority", b"_priority", "_retries", b"_retries", "_retry_failures", b"_retry_failures", "_run_id", b"_run_id", "_state", b"_state", "_user_id", b"_user_id", "children", b"children", "collaboration", b"collaboration", "collaboration_id", b"collaboration_id", "complete", b"complete", "create_time", b"create_time", "database", b"database", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "finish_time", b"finish_time", "id", b"id", "image", b"image", "initiator", b"initiator", "initiator_id", b"initiator_id", "key", b"key", "link", b"link", "min_results", b"min_results", "name", b"name", "parent", b"parent", "parent_id", b"parent_id", "priority", b"priority", "results", b"results", "retries", b"retries", "retry_failures", b"retry_failures", "run_id", b"run_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_complete", b"_complete", "_create_time", b"_create_time", "_deadline", b"_deadline", "_description", b"_description", "_fail_fast", b"_fail_fast", "_finish_time", b"_finish_time", "_id", b"_id", "_image", b"_image", "_initiator_id", b"_initiator_id", "_key", b"_key", "_min_results", b"_min_results", "_name", b"_name", "_parent_id", b"_parent_id", "_priority", b"_priority", "_retries", b"_retries", "_run_id", b"_run_id", "_state", b"_state", "_user_id", b"_user_id", "children", b"children", "collaboration", b"collaboration", "collaboration_id", b"collaboration_id", "complete", b"complete", "create_time", b"create_time", "database", b"database", "databases", b"databases", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "finish_time", b"finish_time", "id", b"id", "image", b"image", "initiator", b"initiator", "initiator_id", b"initiator_id", "key", b"key", "link", b"link", "min_results", b"min_results", "name", b"name", "parent", b"parent", "parent_id", b"parent_id", "priority", b"priority", "results", b"results", "retries", b"retries", "run_id", b"run_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id", "_complete", b"_complete", "_create_time", b"_create_time", "_deadline", b"_deadline", "_description", b"_description", "_fail_fast", b"_fail_fast", "_finish_time", b"_finish_time", "_id", b"_id", "_image", b"_image", "_initiator_id", b"_initiator_id", "_key", b"_key", "_min_results", b"_min_results", "_name", b"_name", "_parent_id", b"_parent_id", "_priority", b"_priority", "_retries", b"_retries", "_retry_failures", b"_retry_failures", "_run_id", b"_run_id", "_state", b"_state", "_user_id", b"_user_id", "children", b"children", "collaboration", b"collaboration", "collaboration_id", b"collaboration_id", "complete", b"complete", "create_time", b"create_time", "database", b"database", "databases", b"databases", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "finish_time", b"finish_time", "id", b"id", "image", b"image", "initiator", b"initiator", "initiator_id", b"initiator_id", "key", b"key", "link", b"link", "min_results", b"min_results", "name", b"name", "parent", b"parent", "parent_id", b"parent_id", "priority", b"priority", "results", b"results", "retries", b"retries", "retry_failures", b"retry_failures", "run_id", b"run_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collaboration_id: _TypeAlias = _typing.Literal["collaboration_id"]  # noqa: Y015
     _WhichOneofArgType__collaboration_id: _TypeAlias = _typing.Literal["_collaboration_id", b"_collaboration_id"]  # noqa: Y015
@@ -204,6 +207,8 @@ class Task(_message.Message):
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     _WhichOneofReturnType__retries: _TypeAlias = _typing.Literal["retries"]  # noqa: Y015
     _WhichOneofArgType__retries: _TypeAlias = _typing.Literal["_retries", b"_retries"]  # noqa: Y015
+    _WhichOneofReturnType__retry_failures: _TypeAlias = _typing.Literal["retry_failures"]  # noqa: Y015
+    _WhichOneofArgType__retry_failures: _TypeAlias = _typing.Literal["_retry_failures", b"_retry_failures"]  # noqa: Y015
     _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
     _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
     _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
@@ -242,6 +247,8 @@ class Task(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retries) -> _WhichOneofReturnType__retries | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_failures) -> _WhichOneofReturnType__retry_failures | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
     @_typing.overload
@@ -425,6 +432,7 @@ class CreateTaskRequest(_message.Message):
     MIN_RESULTS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     FAIL_FAST_FIELD_NUMBER: _builtins.int
+    RETRY_FAILURES_FIELD_NUMBER: _builtins.int
     collaboration_id: _builtins.int
     """Required."""
     name: _builtins.str
@@ -440,7 +448,9 @@ class CreateTaskRequest(_message.Message):
     collaboration, at most 64 characters. Required in an encrypted collaboration.
     """
     retries: _builtins.int
-    """How often a lost result is tried again; 3 unless given."""
+    """How often a result is tried again that was lost (its run vanished with its node), or whose site's infrastructure
+    failed: RUNTIME_UNAVAILABLE, IMAGE_UNREACHABLE, DISK_FULL. 3 unless given.
+    """
     min_results: _builtins.int
     """The task is complete when so many results are; all of them unless given."""
     priority: _builtins.int
@@ -448,6 +458,10 @@ class CreateTaskRequest(_message.Message):
     fail_fast: _builtins.bool
     """As soon as too many results have failed for the task to be completed, it fails and the others are cancelled
     (reason FAIL_FAST). Otherwise, and by default, they go on.
+    """
+    retry_failures: _builtins.bool
+    """Every failure is tried again, as often as `retries` says, not only losses and faults of infrastructure: for
+    algorithms that may run more than once. A refusal by the site's policy never is.
     """
     @_builtins.property
     def organizations(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskOrganization]:
@@ -476,10 +490,11 @@ class CreateTaskRequest(_message.Message):
         min_results: _builtins.int | None = ...,
         priority: _builtins.int | None = ...,
         fail_fast: _builtins.bool = ...,
+        retry_failures: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_min_results", b"_min_results", "_priority", b"_priority", "_retries", b"_retries", "deadline", b"deadline", "min_results", b"min_results", "priority", b"priority", "retries", b"retries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_min_results", b"_min_results", "_priority", b"_priority", "_retries", b"_retries", "collaboration_id", b"collaboration_id", "database", b"database", "databases", b"databases", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "image", b"image", "key", b"key", "master", b"master", "min_results", b"min_results", "name", b"name", "organizations", b"organizations", "priority", b"priority", "retries", b"retries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline", b"_deadline", "_min_results", b"_min_results", "_priority", b"_priority", "_retries", b"_retries", "collaboration_id", b"collaboration_id", "database", b"database", "databases", b"databases", "deadline", b"deadline", "description", b"description", "fail_fast", b"fail_fast", "image", b"image", "key", b"key", "master", b"master", "min_results", b"min_results", "name", b"name", "organizations", b"organizations", "priority", b"priority", "retries", b"retries", "retry_failures", b"retry_failures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline: _TypeAlias = _typing.Literal["deadline"]  # noqa: Y015
     _WhichOneofArgType__deadline: _TypeAlias = _typing.Literal["_deadline", b"_deadline"]  # noqa: Y015
