@@ -30,6 +30,7 @@ def work(how: str) -> None:
         "unknown": NotFound("there is none"),
         "taken": AddressTaken("the port is taken"),
         "closed": PermissionError(13, "Permission denied", "/x"),
+        "full": OSError(28, "No space left on device", "/x"),
         "file": FileNotFoundError(2, "No such file or directory", "/x"),
     }
     if how in failures:
@@ -53,8 +54,9 @@ CASES = {
     "away": (Code.UNREACHABLE, "the server is away"),
     "unknown": (Code.FAILED, "there is none"),
     "taken": (Code.PORT, "the port is taken"),
-    "closed": (Code.FAILED, "no permission for /x: run it as its owner, or with --user"),
+    "closed": (Code.PERMISSION, "no permission for /x: run it as its owner, or with --user"),
     "file": (Code.FAILED, "/x: No such file or directory"),
+    "full": (Code.DISK, "the disk is full (/x): make room, and do the same again"),
     "leave": (Code.INTERRUPTED, "interrupted"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from pathlib import Path
 
 from vantage6.node.runtimes.base import Exit, Handle, ImageMissing, Progress, RunSpec
 
@@ -32,6 +33,10 @@ class FakeRuntime:
         self.stopped: list[Handle] = []
         self.pulls = 0
         self.dropped: list[str] = []
+        self.drops: asyncio.Queue[str] = asyncio.Queue()
+        self.measured: list[str] = []
+        self.opened: list[Path] = []
+        self.closed_bytes: int | None = None
         self.printed: dict[str, asyncio.Queue[bytes]] = {}
         self._runs: dict[str, asyncio.Task[Exit]] = {}
 
@@ -79,6 +84,15 @@ class FakeRuntime:
 
     async def drop_shared(self, names: Collection[str]) -> None:
         self.dropped += names
+        for name in names:
+            self.drops.put_nowait(name)
+
+    async def measure(self, folder: Path, enough: int) -> int:
+        self.measured.append(folder.name)
+        return self.closed_bytes if self.closed_bytes is not None else enough + 1
+
+    async def open_up(self, folder: Path) -> None:
+        self.opened.append(folder)
 
     async def close(self) -> None:
         """Runs go on."""

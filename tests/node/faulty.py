@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,26 @@ class Site:
 
     def start(self, *arguments: str, **changes: Any) -> Said:
         return self.run("start", "--config", str(self.write(**changes)), *arguments)
+
+
+@contextmanager
+def one_site(folder: Path) -> Iterator[Site]:
+    """A site with a folder of its own, all of whose settings are right."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        for name in ("CONFIG_HOME", "DATA_HOME", "STATE_HOME", "CACHE_HOME", "CONFIG_DIRS", "DATA_DIRS"):
+            patch.setenv(f"XDG_{name}", str(folder / name.lower()))
+        for name in ("https_proxy", "http_proxy", "grpc_proxy", "no_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        patch.delenv("VANTAGE6_NODE_API_KEY", raising=False)
+        server, url = stack.enter_context(faults.server())
+        made = Site(folder, stack, patch, server)
+        (folder / "patients.csv").write_text("age\n1\n")
+        (folder / "patients.csv").chmod(0o644)
+        made.settings = {
+            "name": "north", "server_url": url, "api_key": faults.API_KEY, "runtime": "null",
+            "databases": {"default": {"uri": str(folder / "patients.csv")}},
+            "policy": {"allowed_images": ["example/.*"]},
+            "directories": {"data": str(folder / "data"), "task": str(folder / "t"), "log": str(folder / "log")},
+        }  # fmt: skip
+        yield made

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import sys
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tests.node.fake_server import API_KEY, Connection
@@ -78,6 +80,9 @@ globals().get(mode, good)()
 MODES = ("forks", "memory", "disk", "deaf", "chatter", "knock", "large", "nonsense", "crash", "fails", "good", "good")
 
 
+_KERNEL = ("rss_kib", "descriptors", "threads")
+
+
 @dataclass(frozen=True)
 class Sample:
     """Of the node's process, and of what it has made in the engine."""
@@ -89,6 +94,8 @@ class Sample:
     finished: int
     containers: int = 0
     volumes: int = 0
+    blocks: int = 0
+    in_use: int = 0
 
 
 @dataclass
@@ -104,6 +111,7 @@ class Soak:
         self.dice = random.Random(self.seed)
         self.name = f"soak-{uuid.uuid4().hex[:8]}"
         self.config = self.site.folder / "node.yaml"
+        self.figures = self.site.folder / "figures.json"
         self._open: dict[int, Assignment] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
         self._idle, self._connected = asyncio.Event(), asyncio.Event()
@@ -126,7 +134,7 @@ class Soak:
     async def run(self, seconds: float) -> tuple[Sample, Sample]:
         """The node's figures after it has warmed up and at the end, both with no run at work."""
         self.write_config()
-        command = (sys.executable, "-m", "vantage6.node.cli")
+        command = (sys.executable, "-m", "tests.node.soaked", self.figures)
         with (self.site.folder / "node.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command, "start", "--foreground", "--config", str(self.config), stderr=log
@@ -204,11 +212,32 @@ class Soak:
         made = Sample(time.monotonic() - self._began, *_figures(pid), self.finished.total())
         if not in_engine:
             return made
-        # The last report is sent before the last container is removed.
+        # The last report is sent before the last container, and the last volume that was too full, is removed.
         until = time.monotonic() + 60
-        while (here := await asyncio.to_thread(self.in_engine))["containers"] and time.monotonic() < until:  # noqa: ASYNC110
+        while (here := await asyncio.to_thread(self.in_engine)) != self.tidy() and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
-        return Sample(time.monotonic() - self._began, *_figures(pid), self.finished.total(), **here)
+        inside = await asyncio.to_thread(self._inside, pid)
+        return replace(made, **dict(zip(_KERNEL, _figures(pid), strict=True)), **here, **inside)
+
+    def _inside(self, pid: int) -> dict[str, int]:
+        """What is in use, told by the node's process itself."""
+        self.figures.unlink(missing_ok=True)
+        os.kill(pid, signal.SIGUSR1)
+        until = time.monotonic() + 30
+        while not self.figures.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        told = json.loads(self.figures.read_text())
+        return {"blocks": told["blocks"], "in_use": told["in_use"]}
+
+    def tidy(self) -> dict[str, int]:
+        """What should be in the engine when no run is at work: a volume for each run_id."""
+        return {"containers": 0, "volumes": len(list((self.site.folder / "t" / "tmp").iterdir()))}
+
+    def growth(self) -> float:
+        """Resident memory (KiB): medians of the last quarter of the time against the second, when all is warm."""
+        end = self.curve[-1].seconds
+        quarters = [[s.rss_kib for s in self.curve if low <= s.seconds / end <= low + 0.25] for low in (0.25, 0.75)]
+        return median(quarters[1]) - median(quarters[0]) if all(quarters) else 0.0
 
     def in_engine(self) -> dict[str, Any]:
         """How much of this node there is."""

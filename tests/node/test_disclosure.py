@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.node.fake_runtime import FakeRuntime
 from tests.node.site import OTHER, Container, SiteUnderTest
@@ -16,10 +19,12 @@ from vantage6.common.errors import PermissionDenied, from_rpc_error
 from vantage6.common.serialization import serialize
 from vantage6.common.settings import ConfigError
 from vantage6.node import disclosure, states
+from vantage6.node.config import PolicySection
 from vantage6.node.disclosure import Disclosure, Released
 from vantage6.node.policy import Refused
 from vantage6.node.runtimes.base import Exit, RunSpec
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "governance.md"
 CELLS = [{"rule": "minimum_records", "minimum": 10}]
 ROWS = [{"rule": "maximum_rows", "rows": 3}]
 SCHEMA = [
@@ -222,3 +227,10 @@ async def test_subtask_inputs_count_as_output(site: SiteUnderTest) -> None:
     await outcome(site, {"max_output_bytes": 1000}, states.COMPLETED, b"json.{}")
     assert [type(each) for each in seen] == [PermissionDenied]
     assert not site.server.task_requests
+
+
+def test_the_rules_of_the_page() -> None:
+    [text] = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    rules = PolicySection.model_validate(yaml.safe_load(text)["policy"]).disclosure
+    assert [rule["rule"] for rule in rules] == ["minimum_records", "maximum_rows", "schema"]
+    Disclosure(rules)

@@ -102,6 +102,11 @@ async def test_a_full_temporary_volume_ends_the_run(site: SiteUnderTest, monkeyp
     report = await site.server.report(states.FAILED)
     assert report.reason == "DISK_LIMIT"
     assert site.runtime.stopped
+    # What it filled it with ends no later run of the same run_id.
+    assert (await site.runtime.drops.get()).startswith("3-")
+    assert site.node
+    assert site.node.site.workspace.temporary_folders() == []
+    assert site.node.site.workspace.retired() == []
 
 
 @pytest.mark.row("M49")

@@ -137,3 +137,11 @@ async def test_an_accepted_report_is_not_sent_again(tmp_path: Path) -> None:
     assert await journal.accepted((1, 1), states.COMPLETED)
     assert await journal.entries() == []
     await journal.close()
+
+
+async def test_a_commit_is_on_the_disk_when_it_returns(tmp_path: Path) -> None:
+    """Also over a power cut, which no test can make: with less than FULL (2) SQLite does not wait for the disk."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    assert await journal._do(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)
+    assert await journal._do(lambda db: db.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
+    await journal.close()

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
+from tests.conftest import missing
+from tests.documents import blocks
 from tests.node.fake_runtime import FakeRuntime, forever
 from tests.node.fake_server import CONTAINER_TOKEN, PATIENCE, result
 from tests.node.site import NODE, OTHER, RESEARCHER, SiteUnderTest
@@ -89,6 +93,20 @@ async def test_it_tells_what_grpc_tells(container: Web) -> None:
     assert [each["name"] for each in names] == ["North", "University", "South"]
 
 
+async def test_the_call_on_the_contracts_page(site: SiteUnderTest, container: Web) -> None:
+    if shutil.which("curl") is None:
+        missing("curl", "it is not installed")
+    [script] = blocks("docs/algorithm-contract.md", "sh")
+    folder = site.runtime.started[0].run_dir
+    environment = {**os.environ, "PROXY_HTTP_ADDRESS": f"unix:{container.path}", "TOKEN_FILE": str(folder / "token")}
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-euc", script, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    answer, _ = await process.communicate()
+    assert process.returncode == 0
+    assert json.loads(answer)["result_id"] == 12
+
+
 @pytest.mark.row("M46", "M52")
 async def test_a_subtask_and_its_results_as_they_arrive(site: SiteUnderTest, container: Web) -> None:
     data = text_of(b"json.marker")
@@ -123,7 +141,7 @@ async def test_output_is_the_body_of_one_call(site: SiteUnderTest, container: We
     assert (status, answer["reason"]) == (409, "ALREADY_EXISTS")
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X16")
 async def test_nothing_without_the_token(site: SiteUnderTest, container: Web) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Bearer {CONTAINER_TOKEN}"}):
         for method in (*web.SERVICE.methods_by_name, "Nothing"):
@@ -136,7 +154,7 @@ async def test_nothing_without_the_token(site: SiteUnderTest, container: Web) ->
     assert not site.server.task_requests
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X16")
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "GetRun", 404), ("POST", "Nothing", 404), ("POST", "token", 404), ("POST", "../GetRun", 404),
@@ -147,7 +165,7 @@ async def test_only_the_contracts_methods(container: Web, method: str, path: str
         assert answer.status == status
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X16")
 @pytest.mark.parametrize(
     "body",
     [b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"{}{}", b'{"task_id":"x"}', b'{"task_id":1e99}', b'{"task_id":-1.5}',
@@ -158,7 +176,7 @@ async def test_bad_json_is_told_so(container: Web, body: bytes) -> None:
     assert (status, answer["reason"]) == (400, "INVALID_ARGUMENT")
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X16")
 async def test_large_bodies_end_early(container: Web) -> None:
     """By what is announced, by what comes, by how many values are in it, and packed ones are not unpacked."""
     reader, writer = await container.raw(container.head("CreateSubtask", f"Content-Length: {10**12}"))
@@ -197,7 +215,7 @@ async def test_a_large_input_is_no_trouble(site: SiteUnderTest, container: Web) 
     assert len(site.server.payloads[sent.organizations[0].input_payload_id][1]) > 600_000
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X16")
 async def test_broken_requests_harm_nobody(container: Web, caplog: pytest.LogCaptureFixture) -> None:
     broken = [
         b"\0" * 100, b"GET\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n", b"x" * 100_000,
@@ -217,7 +235,7 @@ async def test_broken_requests_harm_nobody(container: Web, caplog: pytest.LogCap
     assert "not a chunk" not in caplog.text
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X16")
 async def test_slow_clients_take_nobodys_place(site: SiteUnderTest, container: Web) -> None:
     """As many as there may be: then others are turned away at once; gone, they leave room; the run's end ends them."""
     slow = [await container.raw(container.head("GetRun", "Content-Length: 9") + b"{") for _ in range(MAX_CALLS)]
@@ -250,7 +268,7 @@ async def _drained(reader: asyncio.StreamReader) -> None:
         return
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X16")
 async def test_connections_have_a_limit(container: Web) -> None:
     held = [socket.socket(socket.AF_UNIX) for _ in range(web.MAX_CONNECTIONS + 5)]
     refused = 0
@@ -276,7 +294,7 @@ async def test_connections_have_a_limit(container: Web) -> None:
             return
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X16")
 async def test_who_hangs_up_is_not_waited_for(site: SiteUnderTest, container: Web) -> None:
     _, subtask = await container.ask("CreateSubtask", input=text_of(b"json.1"), organization_ids=[OTHER])
     body = json.dumps({"task_id": subtask["id"]}).encode()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
 
 from vantage6.common.errors import InvalidArgument
+from vantage6.common.proxies import proxy_for
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message; payloads over 64 KiB travel in chunks, so this bounds lists and subtask requests."""
@@ -58,11 +59,12 @@ Token = Callable[[], str]
 class Endpoint:
     """Where a server is: `https://host:port` (TLS), `http://host:port` (plain) or `unix:/path`.
 
-    `ca_file` is a PEM bundle to trust instead of the system's.
+    `ca_file` is a PEM bundle to trust instead of the system's, `proxy` an HTTP proxy instead of the environment's.
     """
 
     url: str
     ca_file: Path | None = None
+    proxy: str = field(default="", repr=False)
 
     @property
     def target(self) -> str:
@@ -80,6 +82,11 @@ class Endpoint:
     def secure(self) -> bool:
         return self.url.startswith("https:")
 
+    @property
+    def way(self) -> str:
+        """The proxy that leads to the server; empty for the direct way."""
+        return "" if self.url.startswith("unix:") else proxy_for(urlsplit(self.url).hostname or "", self.proxy)
+
 
 def open_channel(
     endpoint: Endpoint, *, token: Token | None = None, options: Sequence[tuple[str, int | str]] = ()
@@ -90,12 +97,17 @@ def open_channel(
     """
     interceptors = [kind(token) for kind in _BEARERS] if token else []
     # Of an option that is said twice gRPC takes the first.
-    every = list((dict(OPTIONS) | dict(options)).items())
+    every = list((dict(OPTIONS) | _proxied(endpoint) | dict(options)).items())
     if not endpoint.secure:
         return grpc.aio.insecure_channel(endpoint.target, options=every, interceptors=interceptors)
     roots = endpoint.ca_file.read_bytes() if endpoint.ca_file else None
     credentials = grpc.ssl_channel_credentials(root_certificates=roots)
     return grpc.aio.secure_channel(endpoint.target, credentials, options=every, interceptors=interceptors)
+
+
+def _proxied(endpoint: Endpoint) -> dict[str, int | str]:
+    proxy = endpoint.way
+    return {"grpc.http_proxy": proxy} if proxy else {"grpc.enable_http_proxy": 0}
 
 
 class _Bearer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,8 @@ from vantage6.common import terminal
 from vantage6.common.background import AddressTaken, AlreadyRunning
 from vantage6.common.contexts import Context, Kind, Scope, configurations, find
 from vantage6.common.errors import PermissionDenied, Unauthenticated, Unavailable, Vantage6Error
-from vantage6.common.settings import APPLICATION, ENVIRONMENTS, ConfigError
+from vantage6.common.findings import Fault, Finding
+from vantage6.common.settings import APPLICATION, ENVIRONMENTS, ConfigError, FileClosed, FileMissing, NotYaml
 
 Command = TypeVar("Command", bound=Callable[..., None])
 _FACTS = "vantage6.facts"
@@ -39,6 +41,11 @@ class Code(IntEnum):
     PORT = 11
     EXISTS = 12
     SCHEMA = 13
+    YAML = 14
+    MISSING = 15
+    PERMISSION = 16
+    CLOCK = 17
+    DISK = 18
     INTERRUPTED = 130
 
 
@@ -46,7 +53,7 @@ MEANINGS = {
     Code.OK: "it worked",
     Code.FAILED: "it failed; the message says why",
     Code.USAGE: "an option or argument is wrong",
-    Code.CONFIG: "the configuration is missing or cannot be used",
+    Code.CONFIG: "the configuration cannot be used: a key or a value is wrong",
     Code.RUNNING: "it runs already",
     Code.NOT_RUNNING: "it does not run",
     Code.ENGINE: "the Docker engine does not answer, or lacks the image",
@@ -57,6 +64,11 @@ MEANINGS = {
     Code.PORT: "the port is taken by another program",
     Code.EXISTS: "something is there already and was left alone",
     Code.SCHEMA: "the database has the schema of another version",
+    Code.YAML: "the file is no YAML",
+    Code.MISSING: "there is no such configuration or file",
+    Code.PERMISSION: "this user may not read or write a file or folder",
+    Code.CLOCK: "the clock is off",
+    Code.DISK: "the disk is full",
     Code.INTERRUPTED: "Ctrl-C",
 }
 
@@ -72,12 +84,26 @@ class Stop(Exception):
 def code_of(error: Vantage6Error) -> Code:
     """The exit code of a failure."""
     for kind, code in (
+        (NotYaml, Code.YAML), (FileMissing, Code.MISSING), (FileClosed, Code.PERMISSION),
         (ConfigError, Code.CONFIG), (AlreadyRunning, Code.RUNNING), (AddressTaken, Code.PORT),
         (Unavailable, Code.UNREACHABLE), (Unauthenticated, Code.REFUSED), (PermissionDenied, Code.REFUSED),
     ):  # fmt: skip
         if isinstance(error, kind):
             return code
     return Code.FAILED
+
+
+_BY_KIND: dict[Fault, Code] = {
+    "engine": Code.ENGINE, "unreachable": Code.UNREACHABLE, "refused": Code.REFUSED, "clock": Code.CLOCK,
+    "disk": Code.DISK, "permission": Code.PERMISSION, "port": Code.PORT, "schema": Code.SCHEMA,
+}  # fmt: skip
+
+
+def code_of_findings(bad: Sequence[Finding]) -> Code:
+    """The exit code for what a check found, the gravest first."""
+    kinds = {finding.kind for finding in bad}
+    found = next((code for kind, code in _BY_KIND.items() if kind in kinds), None)
+    return found or (Code.CONFIG if kinds == {"config"} else Code.CHECK)
 
 
 class Commands(click.RichGroup):
@@ -89,7 +115,7 @@ class Commands(click.RichGroup):
         except (Stop, Vantage6Error, OSError, subprocess.SubprocessError) as error:
             if ctx.params.get("debug"):
                 raise
-            text, code = _told(error)
+            text, code = told(error)
             terminal.complain(text)
             _write_facts(ctx, ok=False, code=int(code), message=text)
             raise Leave(code) from error
@@ -100,13 +126,17 @@ class Commands(click.RichGroup):
         return result
 
 
-def _told(error: Exception) -> tuple[str, Code]:
+def told(error: Exception) -> tuple[str, Code]:
+    """What is said of a failure, and the exit code for it."""
     if isinstance(error, Stop):
         return error.message, error.code
     if isinstance(error, Vantage6Error):
         return error.message, code_of(error)
     if isinstance(error, PermissionError):
-        return f"no permission for {error.filename}: run it as its owner, or with --user", Code.FAILED
+        return f"no permission for {error.filename}: run it as its owner, or with --user", Code.PERMISSION
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{where}: make room, and do the same again", Code.DISK
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}", Code.FAILED
     return str(error), Code.FAILED
@@ -132,9 +162,9 @@ facts_option = click.option(
 
 def tell(**facts: object) -> None:
     """What a program wants to know of a command that worked."""
-    told = _heard(click.get_current_context(silent=True))
-    if told is not None:
-        told.update(facts)
+    heard = _heard(click.get_current_context(silent=True))
+    if heard is not None:
+        heard.update(facts)
 
 
 def show(text: str, *, nl: bool = True) -> None:
@@ -149,9 +179,9 @@ def _heard(ctx: click.Context | None) -> dict[str, object] | None:
 
 
 def _write_facts(ctx: click.Context, **facts: object) -> None:
-    told = _heard(ctx)
-    if told is not None and not ctx.meta.get(terminal.WRITTEN):
-        terminal.write_json({**facts, **told})
+    heard = _heard(ctx)
+    if heard is not None and not ctx.meta.get(terminal.WRITTEN):
+        terminal.write_json({**facts, **heard})
 
 
 def _names(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:

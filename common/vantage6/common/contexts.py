@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from vantage6.common.settings import APPLICATION, ConfigError, Document, read
+from vantage6.common.settings import APPLICATION, ConfigError, Document, FileMissing, read
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SUFFIXES = (".yaml", ".yml")
@@ -39,7 +39,7 @@ PREFERRED = {Kind.NODE: APPLICATION, Kind.SERVER: "prod"}
 """The environment that is taken when none is asked for; `application` when the file does not have it."""
 
 
-class ContextMissing(ConfigError):
+class ContextMissing(FileMissing):
     """There is no such configuration, or none at all."""
 
 

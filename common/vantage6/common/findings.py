@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Fault = Literal["", "engine", "unreachable", "refused", "clock", "disk", "permission", "port", "schema", "config"]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -14,7 +16,7 @@ class Finding:
     outcome: Literal["ok", "warning", "failed", "skipped"]
     detail: str
     fix: str = ""
-    kind: Literal["", "engine", "unreachable", "refused"] = ""
+    kind: Fault = ""
 
 
 def ok(what: str, detail: str) -> Finding:
@@ -25,7 +27,7 @@ def warning(what: str, detail: str, fix: str) -> Finding:
     return Finding(what, "warning", detail, fix)
 
 
-def failed(what: str, detail: str, fix: str, kind: Literal["", "engine", "unreachable", "refused"] = "") -> Finding:
+def failed(what: str, detail: str, fix: str, kind: Fault = "") -> Finding:
     return Finding(what, "failed", detail, fix, kind)
 
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from vantage6.common.chunks import CHUNK
-from vantage6.common.errors import FailedPrecondition
+from vantage6.common.errors import DataLoss, FailedPrecondition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
@@ -88,11 +88,16 @@ class OutgoingFile:
 
 
 class OutgoingMade(AbstractContextManager["OutgoingMade"]):
-    """Bytes that are made while they are sent, once: those that must come again are in a file without a name."""
+    """Bytes that are made while they are sent, once: the last `kept` are in a file without a name.
 
-    def __init__(self, pieces: Iterable[bytes], size: int) -> None:
+    More need not come again: a server tells its database every 64 MiB how far an upload is. One that lost more gets a
+    new upload.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], size: int, *, kept: int = 128 * 1024 * 1024) -> None:
         self.size = size
         self._pieces = iter(pieces)
+        self._kept = kept
         self._hashed = _Hashed()
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by __exit__
         self._lock = threading.Lock()
@@ -104,10 +109,10 @@ class OutgoingMade(AbstractContextManager["OutgoingMade"]):
                 self._hashed.take(before, piece)
                 if self._hashed.upto > self.size:
                     raise FailedPrecondition("the content became longer while it was sent")
-                self._file.write(piece)
+                self._keep(before, piece)
                 if offset < self._hashed.upto:
-                    return piece[offset - before :]
-            return os.pread(self._file.fileno(), CHUNK, offset)
+                    return piece[offset - before :] if offset > before else piece
+            return self._again(offset)
 
     def digest(self) -> bytes:
         while self.piece_at(self._hashed.upto):
@@ -115,6 +120,21 @@ class OutgoingMade(AbstractContextManager["OutgoingMade"]):
         if self._hashed.upto != self.size:
             raise FailedPrecondition("the content became shorter while it was sent")
         return self._hashed.digest()
+
+    def _keep(self, offset: int, piece: bytes) -> None:
+        """Over what was kept longest: the same pages of the disk's cache, which new ones would cost more than this."""
+        left = memoryview(piece)
+        while left:
+            at = offset % self._kept
+            written = os.pwrite(self._file.fileno(), left[: self._kept - at], at)
+            offset, left = offset + written, left[written:]
+
+    def _again(self, offset: int) -> bytes:
+        upto = self._hashed.upto
+        if offset < upto - self._kept:
+            raise DataLoss(f"the server lost what was sent from byte {offset} on, and it is not kept here any more")
+        at = offset % self._kept
+        return os.pread(self._file.fileno(), min(CHUNK, upto - offset, self._kept - at), at)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:  # A reader that was given up may be in the middle of a piece.

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from vantage6.common import arrow_format, json_format
 from vantage6.common.errors import SerializationError
@@ -21,8 +20,8 @@ _PREFIX_END: Final = 10
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Format:
+# No data class: that would bring `inspect`, which takes longer to load than the rest of an algorithm's tools.
+class _Format(NamedTuple):
     write: Write
     read: Read
 

@@ -31,6 +31,18 @@ class ConfigError(InvalidArgument):
     """The configuration cannot be used; the message names file, line, key and fix."""
 
 
+class NotYaml(ConfigError):
+    """The file is no YAML, or no mapping."""
+
+
+class FileMissing(ConfigError):
+    """There is no such file."""
+
+
+class FileClosed(ConfigError):
+    """This user may not read the file."""
+
+
 @dataclass(frozen=True)
 class Document:
     """A file's content, and in which line each of its keys stands."""
@@ -94,17 +106,17 @@ def load_yaml(path: Path) -> Document:
             raise ConfigError(f"{path}: larger than {LARGEST_FILE} bytes; this is no configuration file")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from error
+        kind = {FileNotFoundError: FileMissing, PermissionError: FileClosed}.get(type(error), ConfigError)
+        raise kind(f"configuration file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no valid YAML: it is not text in UTF-8") from error
-    loader = _Loader(text)
+        raise NotYaml(f"{path} is no valid YAML: it is not text in UTF-8") from error
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         content = loader.construct_document(node) if node is not None else None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path} is no valid YAML: {_where(error)}") from error
-    finally:
-        loader.dispose()
+    # ValueError: a date or number that looks like one and is none.
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise NotYaml(f"{path} is no valid YAML: {_where(error)}") from error
     lines: dict[Place, int] = {}
     if node is not None:
         _index(path, node, (), lines)
@@ -117,6 +129,8 @@ def _where(error: Exception) -> str:
     """Line and complaint of the parser, without the text around it, in which there may be a secret."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if not isinstance(error, yaml.YAMLError):
+        return "a date or a number in it is none; put texts between quotes"
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)

@@ -6,9 +6,8 @@ import asyncio
 import platform
 import signal
 import uuid
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import cast
+from typing import Any
 
 import structlog
 
@@ -24,18 +23,21 @@ from vantage6.node.audit import Audit
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
 from vantage6.node.disclosure import Disclosure
+from vantage6.node.disk import Disk
 from vantage6.node.doctor_runtime import check_runtime
 from vantage6.node.gate import Gate
 from vantage6.node.identity import settle_keys
 from vantage6.node.journal import Journal
 from vantage6.node.link import Link
+from vantage6.node.memory import bound_arenas
+from vantage6.node.options import logins
 from vantage6.node.outbox import Outbox
 from vantage6.node.payloads import Payloads
 from vantage6.node.policy import Policy
 from vantage6.node.retry import Backoff
 from vantage6.node.runs import Runs
 from vantage6.node.runtimes.base import Runtime
-from vantage6.node.runtimes.registries import Credentials, Registries
+from vantage6.node.runtimes.registries import Registries
 from vantage6.node.runtimes.registry import make_runtime
 from vantage6.node.sealing import Sealer
 from vantage6.node.session import Session
@@ -62,7 +64,7 @@ class Node:
 
     def __init__(self, config: NodeConfig, runtime: Runtime | None = None, backoff: Backoff | None = None) -> None:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.config = config
+        self.config, limits = config, config.limits
         self.session = Session(config.read_api_key())
         self.channel = open_channel(config.endpoint, token=self.session.token, options=_OPTIONS)
         self.journal = Journal(config.data_dir / "journal.sqlite")
@@ -75,7 +77,7 @@ class Node:
             instance_id=uuid.uuid4().hex,
             # The machine's own system is the site's business.
             versions={name: number for name, number in versions(self.runtime.name).items() if name != "system"},
-            window=config.limits.runs,
+            window=limits.runs + limits.waiting,
             backoff=backoff,
         )
         outbox = Outbox(self.journal, self.link, payloads, config.data_dir / "outbox")
@@ -89,6 +91,7 @@ class Node:
             payloads=payloads,
             runtime=self.runtime,
             workspace=Workspace(config.task_dir, config.name, config.isolation),
+            disk=Disk(config.task_dir, limits.temporary_bytes, limits.free_bytes, self.runtime.measure),
             databases=Databases(config.databases),
             gate=_gate(config),
         )
@@ -136,8 +139,7 @@ class Node:
 
 def _gate(config: NodeConfig) -> Gate:
     # Only Docker's images come from a registry.
-    given = cast("Mapping[str, Credentials]", config.runtime_options.get("registries") or {})
-    registries = Registries(given) if config.runtime == "docker" else None
+    registries = Registries(logins(config)) if config.runtime == "docker" else None
     return Gate(
         Policy(config.policy),
         Disclosure(config.policy.disclosure),
@@ -150,7 +152,8 @@ def _runtime_options(config: NodeConfig) -> dict[str, object]:
     """The configured options, and what every runtime may want to know of the node."""
     state_folder = str(config.data_dir / config.runtime)
     guard = {"isolation": config.isolation, "hardening": config.hardening.model_dump()}
-    return {"state_folder": state_folder, **config.runtime_options, **guard, "node_name": config.instance}
+    given = {"state_folder": state_folder, **config.runtime_options, **guard, "node_name": config.instance}
+    return {**given, "registries": logins(config)} if config.runtime == "docker" else given
 
 
 def seat(config: NodeConfig) -> Seat:
@@ -158,10 +161,11 @@ def seat(config: NodeConfig) -> Seat:
     return Seat(config.data_dir / "lock")
 
 
-async def serve(config: NodeConfig, environment: str = "application") -> None:
-    """Runs a node until SIGTERM or SIGINT."""
-    facts = {"state": "connecting", "environment": environment, "server": config.server_url}
+async def serve(config: NodeConfig, environment: str = "application", **facts: Any) -> None:
+    """Runs a node until SIGTERM or SIGINT; `facts` are for `vnode list` and `restart`."""
+    facts = {"state": "connecting", "environment": environment, "server": config.server_url, **facts}
     with seat(config).taken("node", **facts) as held:
+        bound_arenas()
         engine = await _engine(config)
         log.info("starting", name=config.name, server=config.server_url, **versions(config.runtime), engine=engine)
         if not config.policy.allowed_images and not config.policy.allowed_digests:

@@ -8,10 +8,12 @@ from vantage6.common import terminal
 from vantage6.common.commands import Commands, debug_option, json_option
 from vantage6.node.admin.checking import check
 from vantage6.node.admin.cleaning import clean
+from vantage6.node.admin.following import attach
 from vantage6.node.admin.keys import create_private_key, rotate_private_key, set_api_key
 from vantage6.node.admin.listing import files, list_nodes
 from vantage6.node.admin.new import new
-from vantage6.node.admin.starting import attach, restart, start, stop
+from vantage6.node.admin.starting import start
+from vantage6.node.admin.stopping import restart, stop
 from vantage6.node.admin.trust import trust
 from vantage6.node.app import versions
 from vantage6.node.audit_cli import audit, load

@@ -27,14 +27,17 @@ from vantage6.common.contexts import NAME, Context, Kind, Scope, check_name, fin
 from vantage6.common.errors import InvalidArgument
 from vantage6.common.monitoring import ADDRESS
 from vantage6.common.monitoring import VARIABLE as MONITORING_VARIABLE
-from vantage6.common.settings import APPLICATION, ConfigError, validate
+from vantage6.common.proxies import check_proxy
+from vantage6.common.settings import APPLICATION, ConfigError, Document, validate, validate_at
+from vantage6.node.options import OPTIONS, files_of, rewritten
 from vantage6.node.runtimes.hardening import Hardening
 
 API_KEY_VARIABLE = "VANTAGE6_NODE_API_KEY"
 INSIDE_VARIABLE = "VANTAGE6_NODE_INSIDE"
 """Names the node for a command that is run in a container with the node's volume."""
 
-LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+CENTURY = 100 * 365 * 24 * 3600.0
+LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
 
 class _Section(BaseModel):
@@ -106,13 +109,15 @@ class LimitsSection(_Section):
 
     runs: int = Field(default=8, ge=1, le=1000)
     """Runs at the same time."""
+    waiting: int = Field(default=32, ge=0, le=500)
+    """Runs that the node takes in beyond those: they fetch images, and take turns by user for what becomes free."""
     memory_bytes: int = Field(default=2 * 1024**3, ge=16 * 1024**2)
     """Memory of one run."""
-    cpus: float = Field(default=1.0, gt=0)
+    cpus: float = Field(default=1.0, gt=0, le=10_000)
     """Processors of one run."""
     pids: int = Field(default=256, ge=16)
     """Processes and threads of one run."""
-    seconds: float = Field(default=24 * 3600.0, gt=0)
+    seconds: float = Field(default=24 * 3600.0, gt=0, le=CENTURY)
     """Wall clock time of one run."""
     output_bytes: int = Field(default=1024**3, ge=1024)
     """Size of one run's output."""
@@ -124,7 +129,9 @@ class LimitsSection(_Section):
     """Size of a run's own scratch folder, which is memory."""
     temporary_bytes: int = Field(default=10 * 1024**3, ge=1024**2)
     """Size of the temporary volume that the runs of a run_id share; the run that goes over it is ended."""
-    temporary_days: float | None = Field(default=None, gt=0)
+    free_bytes: int = Field(default=512 * 1024**2, ge=0)
+    """Room that must be left on the task folder's disk: below it runs are ended, one after another."""
+    temporary_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Days after which an unused temporary volume is removed; without it, `vnode clean` does."""
     runs_per_user: int | None = Field(default=None, ge=1)
     """Runs at the same time for one user."""
@@ -163,6 +170,9 @@ class NodeConfig(_Section):
     """Address of the server's gateway: https://host:port."""
     ca_file: Path | None = None
     """Authorities (PEM) to trust for the server's certificate, instead of the system's."""
+    proxy: StrictStr | None = None
+    """HTTP proxy to the server, http://user:password@host:port; that of the environment (https_proxy, no_proxy) unless
+    given, where the password is better kept."""
     api_key: StrictStr | None = None
     """Secret shown when the node was registered; better in api_key_file, or in VANTAGE6_NODE_API_KEY."""
     api_key_file: Path | None = None
@@ -178,7 +188,7 @@ class NodeConfig(_Section):
     runtime: str = "docker"
     """What runs algorithms: docker, sandbox, or one of another package."""
     runtime_options: dict[str, Any] = {}
-    """Settings of the runtime, such as base_url and registries for docker, image_folder for sandbox."""
+    """Settings of the runtime; those of docker and sandbox are below."""
     isolation: Literal["socket", "network"] = "socket"
     """How a run reaches its proxy: a Unix socket and no network, or TCP inside the node's private network."""
     hardening: Hardening = Hardening()
@@ -197,6 +207,7 @@ class NodeConfig(_Section):
     """Whether exceptions keep their texts, which may hold values from the data, in what `share_logs` sends."""
 
     _instance: str = PrivateAttr(default="")
+    _own_places: frozenset[str] = PrivateAttr(default=frozenset())
 
     @field_validator("name")
     @classmethod
@@ -213,6 +224,14 @@ class NodeConfig(_Section):
         except InvalidArgument as error:
             raise ValueError(error.message) from error
         return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        try:
+            return check_proxy(value) if value else value
+        except InvalidArgument as error:
+            raise ValueError(error.message) from error
 
     @field_validator("databases")
     @classmethod
@@ -233,7 +252,7 @@ class NodeConfig(_Section):
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint(self.server_url, self.ca_file)
+        return Endpoint(self.server_url, self.ca_file, self.proxy or "")
 
     def weaknesses(self) -> list[str]:
         """What of the hardening is weaker, and which limits are wider, than the defaults; for log, audit and list."""
@@ -246,6 +265,11 @@ class NodeConfig(_Section):
 
     def tell_apart(self, instance: str) -> None:
         self._instance = instance
+
+    @property
+    def own_places(self) -> frozenset[str]:
+        """Which of `directories` the file names; the others follow from where it is."""
+        return self._own_places
 
     @property
     def data_dir(self) -> Path:
@@ -268,8 +292,9 @@ class NodeConfig(_Section):
         if self.api_key_file:
             try:
                 return self.api_key_file.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ConfigError(f"api_key_file: {self.api_key_file} cannot be read: {error.strerror}") from error
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or "it is no path, or no text"
+                raise ConfigError(f"api_key_file: {self.api_key_file} cannot be read: {why}") from error
         key = self.api_key or os.environ.get(API_KEY_VARIABLE, "")
         if not key:
             raise ConfigError(
@@ -286,8 +311,11 @@ def load_config(path: Path) -> NodeConfig:
 
 def load_context(context: Context) -> NodeConfig:
     """The node's settings; what the file leaves open follows from where it is."""
-    config = validate(context.document, context.environment, NodeConfig)
-    config = _absolute(config, context.path.resolve().parent)
+    config = settings_of(context.document, context.environment)
+    try:
+        config = _absolute(config, context.path.resolve().parent)
+    except (RuntimeError, ValueError) as error:  # ~name for a user that is none; a NUL.
+        raise ConfigError(f"{context.path}: a path in it cannot be: {error}") from error
     name = config.name or check_name(context.name)
     places = config.directories
     standard = context.folders(name)
@@ -296,12 +324,23 @@ def load_context(context: Context) -> NodeConfig:
     monitoring = config.monitoring or os.environ.get(MONITORING_VARIABLE, "")
     settled_config = config.model_copy(update={"name": name, "directories": settled, "monitoring": monitoring})
     # With a file of one's own, the name in it is enough; those in the folders may share a name with the other scope.
+    settled_config._own_places = frozenset(key for key, value in places if value is not None)  # noqa: SLF001
     settled_config.tell_apart(name if context.by_file else f"{name}-{context.scope}")
     if instance := os.environ.get(INSIDE_VARIABLE):
         from vantage6.node.dockerized import as_seen_inside  # noqa: PLC0415 - it stands on this module
 
         return as_seen_inside(settled_config, instance)
     return settled_config
+
+
+def settings_of(document: Document, environment: str) -> NodeConfig:
+    """One environment as it stands in the file, with what the runtime's own options must be."""
+    config = validate(document, environment, NodeConfig)
+    model = OPTIONS.get(config.runtime)
+    if model is not None and config.runtime_options:
+        place = (*document.place(environment), "runtime_options")
+        validate_at(document, place, config.runtime_options, model)
+    return config
 
 
 def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
@@ -314,10 +353,8 @@ def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
             "ca_file": resolve(config.ca_file),
             "api_key_file": resolve(config.api_key_file),
             "private_key": resolve(config.private_key),
-            "runtime_options": {
-                key: str(resolve(Path(value))) if key.endswith("_folder") and isinstance(value, str) else value
-                for key, value in config.runtime_options.items()
-            },
+            "runtime_options": _absolute_options(config.runtime_options, folder),
+            "hardening": config.hardening.in_folder(folder),
             "policy": config.policy.model_copy(
                 update={"signatures": [folder / path.expanduser() for path in config.policy.signatures]}
             ),
@@ -328,3 +365,11 @@ def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
             },
         }
     )
+
+
+def _absolute_options(options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    files = {key: folder / path.expanduser() for key, path in files_of(options).items()}
+    return {
+        key: str(folder / Path(value).expanduser()) if key.endswith("_folder") and isinstance(value, str) else value
+        for key, value in rewritten(options, files).items()
+    }

@@ -19,11 +19,13 @@ from vantage6.common.errors import SerializationError
 from vantage6.common.serialization import deserialize
 from vantage6.common.settings import ConfigError
 from vantage6.node.policy import Refused
-from vantage6.node.schema import mismatch
+from vantage6.node.schema import check_schema, mismatch
 
 GROUP = "vantage6.disclosure"
 COUNTS = ("count", "counts", "n", "n_records", "records", "size", "frequency", "frequencies")
 DEEPEST = 64
+TARGETS = frozenset({"output", "subtask"})
+"""What a rule may be for."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,11 @@ class MinimumRecords:
     name = "minimum_records"
 
     def __init__(self, minimum: int = 5, fields: Sequence[str] = COUNTS, zero: bool = False) -> None:
-        self._minimum = int(minimum)
-        self._fields = {str(field).lower() for field in fields}
-        self._zero = bool(zero)
+        self._minimum = _number("minimum", minimum, least=1)
+        self._fields = {field.lower() for field in _texts("fields", fields)}
+        if not self._fields or not isinstance(zero, bool):
+            raise ValueError("'fields' names at least one field, and 'zero' is true or false")
+        self._zero = zero
 
     def check(self, released: Released) -> None:
         for field, number in _numbers(released.value, self._fields):
@@ -83,7 +87,7 @@ class MaximumRows:
     name = "maximum_rows"
 
     def __init__(self, rows: int = 1000) -> None:
-        self._rows = int(rows)
+        self._rows = _number("rows", rows, least=0)
 
     def check(self, released: Released) -> None:
         for each in _parts(released.value):
@@ -97,6 +101,7 @@ class Schema:
     name = "schema"
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
+        check_schema(schema)
         self._schema = schema
 
     def check(self, released: Released) -> None:
@@ -149,12 +154,34 @@ class Disclosure:
 def _applied(settings: Mapping[str, Any]) -> _Applied:
     options = dict(settings)
     name = str(options.pop("rule", ""))
-    methods = tuple(re.compile(str(each)) for each in options.pop("methods", ()))
-    to = frozenset(options.pop("to", ("output", "subtask")))
     try:
+        # A word in the wrong form would be a rule that is never applied: nothing is guessed here.
+        methods = tuple(re.compile(each) for each in _texts("methods", options.pop("methods", ())))
+        to = _targets(options.pop("to", TARGETS))
         return _Applied(_maker(name)(**options), methods, to)
-    except (TypeError, ValueError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # A site's own rule may raise anything.
         raise ConfigError(f"policy.disclosure: rule {name!r}: {error}") from error
+
+
+def _targets(given: Any) -> frozenset[str]:
+    to = frozenset(_texts("to", given))
+    if not to or to - TARGETS:
+        raise ValueError("'to' is a list of output, subtask, or both")
+    return to
+
+
+def _texts(name: str, given: Any) -> list[str]:
+    if not isinstance(given, (list, tuple, frozenset)) or not all(isinstance(each, str) for each in given):
+        raise ValueError(f"{name!r} is a list of texts")
+    return list(given)
+
+
+def _number(name: str, given: Any, least: int) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or given < least:
+        raise ValueError(f"{name!r} is a whole number of at least {least}")
+    return given
 
 
 def _maker(name: str) -> Callable[..., Rule]:

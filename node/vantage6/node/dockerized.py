@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from docker.types import Mount
 
 from vantage6.node.config import Directories, NodeConfig
 from vantage6.node.develop import SOURCE
+from vantage6.node.options import files_of, rewritten
+from vantage6.node.runtimes.own_image import STANDARD
 
-DEFAULT_IMAGE = "vantage6/node:dev"
+DEFAULT_IMAGE = STANDARD
 DEVELOPMENT_IMAGE = "vantage6/devcon:dev"
 CONFIG, DATA, LOG, SECRETS, DATABASES = "/mnt/config", "/mnt/data", "/mnt/log", "/mnt/secrets", "/mnt/databases"
+NODE, TASKS, PROFILE = f"{DATA}/node", f"{DATA}/tasks", f"{SECRETS}/seccomp.json"
 SOCKET = "/var/run/docker.sock"
 
 
@@ -30,9 +34,15 @@ def volume_name(config: NodeConfig) -> str:
     return f"vantage-{config.instance}-vol"
 
 
-def engine_socket() -> str:
-    """Of the engine that this process uses."""
-    return os.environ.get("DOCKER_HOST", f"unix://{SOCKET}").removeprefix("unix://")
+def engine_address(config: NodeConfig) -> str:
+    """Of the engine that the configuration means, else the environment."""
+    return str(config.runtime_options.get("base_url") or os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}")
+
+
+def engine_socket(config: NodeConfig) -> str:
+    """Its socket on this machine; empty for one that is reached over the network."""
+    scheme, _, path = engine_address(config).partition("://")
+    return path if scheme in {"unix", "http+unix"} else ""
 
 
 def mounts(config: NodeConfig, file: Path, source: Path | None = None) -> list[Mount]:
@@ -41,8 +51,9 @@ def mounts(config: NodeConfig, file: Path, source: Path | None = None) -> list[M
         Mount(DATA, volume_name(config), type="volume"),
         Mount(CONFIG, str(file.parent.resolve()), type="bind", read_only=True),
         Mount(LOG, str(config.log_dir), type="bind"),
-        Mount(SOCKET, engine_socket(), type="bind"),
+        Mount(SOCKET, engine_socket(config), type="bind"),
     ]
+    found += [Mount(target, str(path), type="bind") for path, target in own_folders(config)]
     if source is not None:
         found.append(Mount(str(SOURCE), str(source), type="bind", read_only=True))
     for path, target in _files(config):
@@ -50,15 +61,37 @@ def mounts(config: NodeConfig, file: Path, source: Path | None = None) -> list[M
     return found
 
 
+def own_folders(config: NodeConfig) -> list[tuple[Path, str]]:
+    """Folders that the site has chosen for what the node's volume would hold."""
+    places = (("data", config.data_dir, NODE), ("task", config.task_dir, TASKS))
+    return [(path, target) for key, path, target in places if key in config.own_places]
+
+
 def _files(config: NodeConfig) -> list[tuple[Path, str]]:
     secrets = (("ca.pem", config.ca_file), ("api_key", config.api_key_file), ("private_key.pem", config.private_key))
     found = [(path, f"{SECRETS}/{name}") for name, path in secrets if path is not None]
+    found += [(path, str(_inside(number, path))) for number, path in enumerate(_logins(config).values())]
+    found += [(path, PROFILE) for path in [config.hardening.profile] if path is not None]
     found += [(path, f"{SECRETS}/signatures/{number}/{path.name}") for number, path in _numbered(config)]
     for label, database in config.databases.items():
         if "://" not in database.uri:
             path = Path(database.uri)
             found.append((path.resolve(), f"{DATABASES}/{label}/{path.name}"))
     return found
+
+
+def _logins(config: NodeConfig) -> dict[str, Path]:
+    return files_of(config.runtime_options)
+
+
+def _inside(number: int, path: Path) -> Path:
+    return Path(SECRETS, "registries", str(number), path.name)
+
+
+def _options_inside(config: NodeConfig) -> dict[str, Any]:
+    """The engine's socket is mounted at its usual place, whatever it is outside."""
+    files = {key: _inside(number, path) for number, (key, path) in enumerate(_logins(config).items())}
+    return {key: value for key, value in rewritten(config.runtime_options, files).items() if key != "base_url"}
 
 
 def _numbered(config: NodeConfig) -> list[tuple[int, Path]]:
@@ -80,10 +113,12 @@ def as_seen_inside(config: NodeConfig, instance: str) -> NodeConfig:
             "api_key_file": Path(SECRETS, "api_key") if config.api_key_file else None,
             "private_key": Path(SECRETS, "private_key.pem") if config.private_key else None,
             "databases": databases,
+            "runtime_options": _options_inside(config),
+            "hardening": config.hardening.model_copy(update={"seccomp": PROFILE} if config.hardening.profile else {}),
             "policy": config.policy.model_copy(
                 update={"signatures": [Path(SECRETS, "signatures", str(n), path.name) for n, path in _numbered(config)]}
             ),
-            "directories": Directories(task=Path(DATA, "tasks"), log=Path(LOG), data=Path(DATA, "node")),
+            "directories": Directories(task=Path(TASKS), log=Path(LOG), data=Path(NODE)),
         }
     )
     inside.tell_apart(instance)

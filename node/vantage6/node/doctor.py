@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,17 +13,22 @@ from pathlib import Path
 from typing import Literal
 
 from vantage6.common.errors import Vantage6Error
-from vantage6.common.findings import Finding, failed, ok, skipped, warning
+from vantage6.common.findings import Fault, Finding, failed, ok, skipped, warning
 from vantage6.common.keys import KeyPair
-from vantage6.common.settings import ConfigError, Document, validate
-from vantage6.node.config import NodeConfig
+from vantage6.common.settings import ConfigError, Document
+from vantage6.node.config import NodeConfig, settings_of
+from vantage6.node.disclosure import Disclosure
 from vantage6.node.doctor_line import check_line
 from vantage6.node.doctor_registry import check_registries
 from vantage6.node.doctor_runtime import check_runtime
+from vantage6.node.signatures import Signatures
 from vantage6.node.workspace import Workspace
 
 GIB = 1024**3
 LITTLE, TOO_LITTLE = 5 * GIB, GIB // 2
+FULL = "make room: nothing can be written down until there is some"
+
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 Severity = Literal["ok", "warning", "failed", "skipped"]
 
@@ -76,9 +82,9 @@ def check_environments(document: Document) -> list[Finding]:
     found = []
     for name in document.environments():
         try:
-            validate(document, name, NodeConfig)
+            settings_of(document, name)
         except ConfigError as error:
-            found.append(failed(f"environment {name}", error.message, "correct the file in the lines that are named"))
+            found.append(failed(f"environment {name}", error.message, "correct the lines that are named", "config"))
     good = [name for name in document.environments() if f"environment {name}" not in {each.what for each in found}]
     return [ok("configuration", f"{document.path}: {', '.join(good)}"), *found] if good else found
 
@@ -105,11 +111,14 @@ def _folder(what: str, folder: Path) -> Finding:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        return failed(what, f"{folder}: {error.strerror}", "give the node's user the right to write there")
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return failed(what, f"{folder}: {error.strerror}", FULL, "disk")
+        kind: Fault = "permission" if error.errno in CLOSED else ""
+        return failed(what, f"{folder}: {error.strerror}", "give the node's user the right to write there", kind)
     free = shutil.disk_usage(folder).free
     text = f"{folder} ({free / GIB:.1f} GiB free)"
     if free < TOO_LITTLE:
-        return failed(what, text, "make room: a full disk loses results")
+        return failed(what, text, FULL, "disk")
     if free < LITTLE:
         return warning(what, text, "make room, or choose another folder in 'directories'")
     return ok(what, text)
@@ -158,6 +167,11 @@ def _content(what: str, path: Path) -> Finding:
 
 def check_policy(config: NodeConfig) -> list[Finding]:
     """A node that allows nothing is safe and of no use."""
+    try:
+        Disclosure(config.policy.disclosure)
+        Signatures(config.policy.signatures, None, config.data_dir)
+    except ConfigError as error:
+        return [failed("policy", error.message, "correct what is named")]
     allowed = [*config.policy.allowed_images, *config.policy.allowed_digests]
     if not allowed:
         return [warning("policy", "no image is allowed, every run will be refused", "set policy.allowed_images")]

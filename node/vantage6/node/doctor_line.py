@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import ipaddress
 import socket
 import ssl
-import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 
 import grpc
 
@@ -26,10 +24,12 @@ from vantage6.common.channel import Endpoint, open_channel
 from vantage6.common.errors import Unauthenticated, Vantage6Error, from_rpc_error
 from vantage6.common.findings import Finding, failed, ok, skipped, warning
 from vantage6.common.keys import KeyPair, PublicKey
+from vantage6.common.proxies import authorization, place_of
 from vantage6.node.config import NodeConfig
 
 SECONDS = 10.0
 SKEW, LARGE_SKEW = 30.0, 300.0
+LONGEST_HEAD = 16 * 1024
 
 
 async def check_line(config: NodeConfig) -> list[Finding]:
@@ -38,24 +38,15 @@ async def check_line(config: NodeConfig) -> list[Finding]:
     if endpoint.url.startswith("unix:"):
         return await _calls(config)
     host, _, port = endpoint.target.rpartition(":")
-    found = await _connection(endpoint, host.strip("[]"), int(port))
+    found = await _connection(config, endpoint, host.strip("[]"), int(port))
     if any(finding.outcome == "failed" for finding in found):
         return found
     return [*found, *await _calls(config)]
 
 
-def _proxy(endpoint: Endpoint, host: str) -> str:
-    """The proxy that gRPC would use, by the same variables."""
-    if urllib.request.proxy_bypass(host):
-        return ""
-    names = ("grpc_proxy", "https_proxy", "http_proxy")
-    return next((value for name in names if (value := os.environ.get(name))), "")
-
-
-async def _connection(endpoint: Endpoint, host: str, port: int) -> list[Finding]:
-    proxy = _proxy(endpoint, host)
-    parts = urlsplit(proxy)
-    near, near_port = (parts.hostname or "", parts.port or 80) if proxy else (host, port)
+async def _connection(config: NodeConfig, endpoint: Endpoint, host: str, port: int) -> list[Finding]:
+    proxy = endpoint.way
+    near, near_port = place_of(proxy) if proxy else (host, port)
     what = "proxy" if proxy else "name resolution"
     try:
         addresses = await asyncio.get_running_loop().getaddrinfo(near, near_port, type=socket.SOCK_STREAM)
@@ -64,8 +55,13 @@ async def _connection(endpoint: Endpoint, host: str, port: int) -> list[Finding]
         return [failed(what, f"{near} has no address: {error.strerror}", fix, "unreachable")]
     shown = ", ".join(dict.fromkeys(str(address[4][0]) for address in addresses))
     found = [ok(what, f"{near} is {shown}" + (f", the proxy to {host}:{port}" if proxy else ""))]
+    if config.runtime == "docker" and _is_here(near):
+        text, fix = f"{near} is this machine, and a node in a container is another one", "use the name that others use"
+        found.append(warning(what, text, f"{fix}, or start with --local"))
     try:
-        stream = await asyncio.to_thread(_connect, host, port, (near, near_port) if proxy else None)
+        stream = await asyncio.to_thread(_connect, host, port, proxy)
+    except ProxyRefusedError as error:
+        return [*found, failed("proxy", f"{near}:{near_port}: {error}", error.fix, "unreachable")]
     except OSError as error:
         fix = "is the server up, and is the port open in every firewall between?"
         return [*found, failed("connection", f"{host}:{port}: {error.strerror or error}", fix, "unreachable")]
@@ -76,15 +72,46 @@ async def _connection(endpoint: Endpoint, host: str, port: int) -> list[Finding]
         return [*found, await asyncio.to_thread(_tls, endpoint, host, stream)]
 
 
-def _connect(host: str, port: int, proxy: tuple[str, int] | None) -> socket.socket:
-    stream = socket.create_connection(proxy or (host, port), timeout=SECONDS)
-    if proxy:
-        stream.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-        answer = stream.recv(4096)
-        if b" 200 " not in answer.split(b"\r\n", 1)[0]:
-            stream.close()
-            raise OSError(f"the proxy says {answer.split(chr(13).encode(), 1)[0].decode(errors='replace')!r}")
-    return stream
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+class ProxyRefusedError(Exception):
+    """It answers, and does not let us through."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the proxy says {status!r}")
+        self.fix = "have it allow CONNECT to the server"
+        if " 407 " in f"{status} ":
+            self.fix = "name its user and password in https_proxy, or in 'proxy': http://user:password@host:port"
+
+
+def _connect(host: str, port: int, proxy: str) -> socket.socket:
+    if not proxy:
+        return socket.create_connection((host, port), timeout=SECONDS)
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    with ExitStack() as held:
+        stream = held.enter_context(socket.create_connection(place_of(proxy), timeout=SECONDS))
+        stream.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization(proxy)}\r\n".encode())
+        status = _head(stream)
+        if " 200 " not in f"{status} ":
+            raise ProxyRefusedError(status)
+        held.pop_all()
+        return stream
+
+
+def _head(stream: socket.socket) -> str:
+    """The first line of an answer, read to the end of its head: what follows belongs to the server."""
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < LONGEST_HEAD:
+        piece = stream.recv(1)
+        if not piece:
+            break
+        head += piece
+    return head.split(b"\r\n", 1)[0].decode(errors="replace")
 
 
 def _tls(endpoint: Endpoint, host: str, stream: socket.socket) -> Finding:
@@ -128,7 +155,7 @@ async def _version(channel: grpc.aio.Channel) -> list[Finding]:
     text = f"{skew:.0f} s away from the server's"
     fix = "set the clock by NTP: tokens and certificates are good for a time only"
     if skew > LARGE_SKEW:
-        return [*found, failed("clock", text, fix)]
+        return [*found, failed("clock", text, fix, "clock")]
     return [*found, warning("clock", text, fix) if skew > SKEW else ok("clock", text)]
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from vantage6.common.findings import Finding, failed, ok, warning
-from vantage6.node.runtimes.registries import Credentials, Registries, RegistrySilentError
+from vantage6.common.settings import ConfigError
+from vantage6.node.options import logins
+from vantage6.node.runtimes.registries import Registries, RegistrySilentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from vantage6.node.config import NodeConfig
 
 
 def check_registries(config: NodeConfig) -> list[Finding]:
     """Of those that the configuration names. One that is silent keeps nobody from starting: images stay here."""
-    named = config.runtime_options.get("registries")
-    if config.runtime != "docker" or not isinstance(named, dict):
-        return []
-    registries = Registries(cast("Mapping[str, Credentials]", named))
-    return [_registry(registries, str(host)) for host in named]
+    try:
+        named = logins(config)
+    except ConfigError as error:
+        return [failed("registry", error.message, "put the password there, or correct password_file", "refused")]
+    registries = Registries(named)
+    return [_registry(registries, host) for host in named]
 
 
 def _registry(registries: Registries, host: str) -> Finding:

@@ -16,6 +16,7 @@ from docker.errors import DockerException, ImageNotFound
 
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.findings import Finding, failed, ok, skipped, warning
+from vantage6.node.dockerized import engine_address
 from vantage6.node.runtimes.base import Limits, RunSpec
 from vantage6.node.runtimes.isolation import USER, hardening
 from vantage6.node.runtimes.registry import runtime_names
@@ -89,11 +90,21 @@ def _docker(config: NodeConfig, *, deep: bool) -> list[Finding]:
     try:
         facts: dict[str, Any] = client.version()
         found = [_engine_version(str(facts.get("Version", "")), str(facts.get("ApiVersion", "")))]
+        found += _elsewhere(engine_address(config))
         if not deep:
             return found
         return [*found, _look_from_container(client)]
     finally:
         client.close()
+
+
+def _elsewhere(address: str) -> list[Finding]:
+    """Of an engine that is reached over the network; TLS to it is the SDK's affair (DOCKER_TLS_VERIFY)."""
+    if address.partition("://")[0] in {"unix", "http+unix"}:
+        return []
+    text = f"it is reached over the network ({address}), and runs share files of this machine with it"
+    fix = "use its socket on its own machine (DOCKER_HOST=unix:///…); where both see the same folders, --local works"
+    return [warning("engine's place", text, fix)]
 
 
 def _short(error: Exception) -> str:

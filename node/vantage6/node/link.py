@@ -7,6 +7,7 @@ written, so a report that was not accepted goes out again with the next connecti
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -50,6 +51,7 @@ from vantage6.node.session import Session
 log = structlog.get_logger(__name__)
 
 DEFAULT_HEARTBEAT = 5.0
+QUICKEST_HEARTBEAT, SLOWEST_HEARTBEAT = 0.05, 300.0
 MISSED = 3
 """Heartbeats that may stay out before the peer counts as dead."""
 _STABLE = 5.0
@@ -103,6 +105,7 @@ class Link:
         self._loose: deque[NodeMessage] = deque(maxlen=_LOOSE)
         self._wake = asyncio.Event()
         self._reported = False
+        self._attempts = 0
         self._ever_welcome = False
         self._draining = False
         self.online = asyncio.Event()
@@ -165,7 +168,7 @@ class Link:
             self.online.set()
             self.on_change(welcome)
             self.reports_wait()
-            beat = welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
+            beat = _beat_of(welcome)
             await _first_of(self._listen(call, handler, beat), self._write(call), self._beat(beat))
         except grpc.aio.AioRpcError as error:
             failure = from_rpc_error(error)
@@ -181,9 +184,11 @@ class Link:
             call.cancel()
 
     async def _hello(self, handler: Handler) -> Hello:
+        self._attempts += 1
         return Hello(
             contract_version=CONTRACT_VERSION,
             instance_id=self._instance_id,
+            attempt=self._attempts,
             versions=dict(self._versions),
             window=0 if self._draining else self._window,
             held=await handler.held(),
@@ -237,6 +242,12 @@ class Link:
         while True:
             await asyncio.sleep(seconds)
             self.say(NodeMessage(heartbeat=Heartbeat()))
+
+
+def _beat_of(welcome: Welcome) -> float:
+    """The server's word, as far as a node can live with it: never the whole time, and no number that is none."""
+    told = welcome.heartbeat_seconds or DEFAULT_HEARTBEAT
+    return min(max(told, QUICKEST_HEARTBEAT), SLOWEST_HEARTBEAT) if math.isfinite(told) else DEFAULT_HEARTBEAT
 
 
 async def _read(call: Call, seconds: float) -> ServerMessage | None:

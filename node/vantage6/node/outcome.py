@@ -9,11 +9,19 @@ from vantage6.common.errors import EnvelopeBroken, KeyChanged, KeyMissing, KeyUn
 from vantage6.node import states
 from vantage6.node.databases import DatabaseUnknown
 from vantage6.node.policy import Refused
-from vantage6.node.runtimes.base import Exit, ImageMissing
+from vantage6.node.room import is_full
+from vantage6.node.runtimes.base import Exit, ImageMissing, ImageUnreachable, RuntimeUnavailable
 from vantage6.node.states import State
 
 _REFUSALS = (NotSealed, KeyChanged, KeyMissing, KeyUnknown, DatabaseUnknown)
 """The site will not, as opposed to: it tried and failed."""
+
+
+_HINTS = {
+    ImageMissing: "Check the image's name, and that the site can reach its registry",
+    ImageUnreachable: "The site cannot reach its registry now, or the registry fails",
+}
+_INFRASTRUCTURE = frozenset({RuntimeUnavailable.reason, ImageUnreachable.reason, "DISK_FULL"})
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,11 @@ def of_error(error: Exception, result_id: int) -> Outcome:
     if isinstance(error, EnvelopeBroken):
         message = f"the input does not open: {error.message}"
         return Outcome(states.FAILED, error.reason, message)
-    if isinstance(error, ImageMissing):
-        message = f"{error.message}. Check the image's name, and that the site can reach its registry"
-        return Outcome(states.FAILED, "IMAGE_MISSING", message)
     if isinstance(error, Vantage6Error):
-        return Outcome(states.FAILED, error.reason, error.message)
+        hint = _HINTS.get(type(error))
+        return Outcome(states.FAILED, error.reason, f"{error.message}. {hint}" if hint else error.message)
+    if isinstance(error, OSError) and is_full(error):
+        return Outcome(states.FAILED, "DISK_FULL", "the site has no room left on its disk; it has to make some")
     message = f"the node met an error of its own; its administrator finds it in the node's log by result_id={result_id}"
     return Outcome(states.FAILED, "NODE_ERROR", message)
 
@@ -61,6 +69,11 @@ def of_exit(end: Exit, *, deadline_passed: bool, log: bytes) -> Outcome | None:
             states.FAILED, "ALGORITHM_FAILED", f"the algorithm ended with exit code {end.code}; {hint}", log=log
         )
     return None
+
+
+def says_nothing_of_the_algorithm(outcome: Outcome) -> bool:
+    """Whether the site's surroundings failed; the server hands such a run out again, as the task's `retries` allow."""
+    return outcome.state == states.FAILED and outcome.reason in _INFRASTRUCTURE
 
 
 def deadline() -> Outcome:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TypeVar
 
 import grpc
-from google.api.httpbody_pb2 import HttpBody
 
 from vantage6.api.v1.content_pb2 import Content
 from vantage6.api.v1.payload_pb2 import (
@@ -21,15 +20,16 @@ from vantage6.api.v1.payload_pb2 import (
     WritePayloadRequest,
 )
 from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
+from vantage6.common.chunks import Bytes
 from vantage6.common.errors import DataLoss, FailedPrecondition, OutOfRange, from_rpc_error
 from vantage6.common.incoming import Incoming
 from vantage6.common.outgoing import Outgoing, Requests, overlapped, pieces_of
+from vantage6.common.payload_wire import read_method, write_method
 from vantage6.node import metrics
 from vantage6.node.retry import PASSING, Backoff, pause, reached
 from vantage6.node.session import Session
 
 T = TypeVar("T")
-TYPE = "application/octet-stream"
 # Few on purpose: the allocator keeps a heap for each thread, and pieces of a MiB would lie about in all of them.
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="payloads")
 _DAMAGED = 3
@@ -43,6 +43,7 @@ class Payloads:
         self._channel = channel
         self._session = session
         self._stub = PayloadServiceStub(channel)
+        self._write, self._stream = write_method(channel), read_method(channel)
 
     async def fetch(self, content: Content, into: Incoming, token: str = "") -> None:
         """Passes on the bytes of a content, wherever they are, from the stream to the file."""
@@ -73,7 +74,7 @@ class Payloads:
 
     async def _read(self, id_: str, into: Incoming, token: str) -> None:
         request = ReadPayloadRequest(id=id_, offset=into.received)
-        call = self._stub.ReadPayload(request, metadata=bearer(token))
+        call = self._stream(request, metadata=bearer(token))
         try:
             await overlapped(aiter(call), partial(_into, into), _aside)
         except grpc.aio.AioRpcError as error:
@@ -119,24 +120,24 @@ class Payloads:
         return payload.id
 
     async def _append(self, payload: Payload, source: Outgoing, token: str) -> Payload:
-        async def requests() -> AsyncGenerator[WritePayloadRequest]:
+        async def requests() -> AsyncGenerator[WritePayloadRequest | Bytes]:
             yield WritePayloadRequest(id=payload.id, offset=payload.received)
             async with aclosing(pieces_of(source, int(payload.received), _aside)) as pieces:
                 async for piece in pieces:
                     metrics.stored(len(piece))
-                    yield WritePayloadRequest(content=HttpBody(content_type=TYPE, data=piece))
+                    yield piece
             yield WritePayloadRequest(sha256=await _aside(source.digest))
 
         try:
             with Requests() as watched:
-                return await self._stub.WritePayload(watched.watch(requests()), metadata=bearer(token))
+                return await self._write(watched.watch(requests()), metadata=bearer(token))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 
 
-def _into(into: Incoming, body: HttpBody) -> None:
-    metrics.fetched(len(body.data))
-    into.write(body.data)
+def _into(into: Incoming, piece: Bytes) -> None:
+    metrics.fetched(len(piece))
+    into.write(piece)
 
 
 async def _aside(work: Callable[..., T], *arguments: object) -> T:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 
 import structlog
 
@@ -19,6 +18,7 @@ from vantage6.node.journal import Entry, Key
 from vantage6.node.retry import Backoff
 from vantage6.node.runtimes.base import Handle
 from vantage6.node.sealing import Sealer
+from vantage6.node.temporary import Temporary
 from vantage6.node.worker import GRACE, LEASE_LOST, SHUTDOWN, Site, Worker, spec_key
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,7 @@ class Runs:
         self._epochs: dict[int, int] = {}
         self._to_stop: dict[Key, str] = {}
         self._slots = FairSlots(site.config.limits)
+        self._temporary = Temporary(site.workspace, site.runtime, site.config.limits.temporary_days)
         self.closing = False
         metrics.runs(lambda: len(self._workers))
 
@@ -166,10 +167,17 @@ class Runs:
         # Assignments that came in the meantime are not remains.
         alive = {spec_key(self._site.config.instance, (id_, worker.epoch)) for id_, worker in self._workers.items()}
         for handle in [handle for key, handle in handles.items() if key not in alive]:
-            log.info("run_reaped", handle=handle)
-            await self._site.runtime.remove(handle)
+            await self._reap(handle)
         await asyncio.to_thread(self._remove_files)
-        await self._remove_old()
+        await self._temporary.sweep()
+        await self._tidy()
+
+    async def _reap(self, handle: Handle) -> None:
+        log.info("run_reaped", handle=handle)
+        try:
+            await self._site.runtime.remove(handle)
+        except Exception:  # One that cannot be removed keeps no other from it.
+            log.exception("run_not_reaped", handle=handle)
 
     async def _recover(self) -> dict[str, Handle]:
         backoff = Backoff()
@@ -200,7 +208,8 @@ class Runs:
                 workspace.remove(workspace.locate(result_id, epoch, 0))
         fetching = {workspace.incoming(id_, worker.epoch) for id_, worker in self._workers.items()}
         for path in set(workspace.incoming_folder.iterdir()) - fetching:
-            path.unlink(missing_ok=True)
+            if not path.is_dir():  # None of the node's own.
+                path.unlink(missing_ok=True)
 
     def _spawn(self, entry: Entry, handle: Handle | None = None) -> None:
         assert self._sealer  # noqa: S101  # assignments come after the welcome
@@ -224,19 +233,12 @@ class Runs:
     def _ended(self, result_id: int, worker: Worker) -> None:
         if self._workers.get(result_id) is worker:
             del self._workers[result_id]
-        if not self.closing and self._site.config.limits.temporary_days is not None:
-            self._keep(asyncio.create_task(self._remove_old(), name="remove-old"))
+        if not self.closing:
+            self._keep(asyncio.create_task(self._tidy(), name="tidy"))
 
-    async def _remove_old(self) -> None:
-        """Temporary volumes that the site keeps for some days only; asked at each end of a run, and at the start."""
-        days = self._site.config.limits.temporary_days
-        if days is not None:
-            used = {worker.shared for worker in self._workers.values()}
-            old = await asyncio.to_thread(self._site.workspace.remove_old, days, used)
-            for name in old:
-                log.info("temporary_volume_removed", name=name)
-            with suppress(Vantage6Error):  # Without its folder a volume is a name, and `vnode clean` finds it too.
-                await self._site.runtime.drop_shared(old)
+    async def _tidy(self) -> None:
+        used = {worker.shared for worker in self._workers.values()}
+        await self._temporary.tidy(used, self._site.disk.overfull)
 
     async def _drop(self, key: Key) -> None:
         await self._site.journal.drop(key)

@@ -24,6 +24,35 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+def check_schema(schema: Any, deepest: int = 64) -> None:
+    """Raises ValueError for what is no schema here: found when the site starts, not when a result is to leave."""
+    if not isinstance(schema, Mapping) or deepest == 0:
+        raise ValueError("schema: it is a mapping, nested less than 64 deep")
+    if unknown := {str(word) for word in schema} - _WORDS:
+        raise ValueError(f"schema: {', '.join(sorted(unknown))} is not understood")
+    types = schema.get("type", [])
+    if not {types} <= _TYPES.keys() if isinstance(types, str) else not _are_texts(types, _TYPES):
+        raise ValueError(f"schema: type is one of {', '.join(_TYPES)}, or a list of them")
+    if not isinstance(schema.get("enum", []), list) or not _are_texts(schema.get("required", [])):
+        raise ValueError("schema: enum is a list, and required a list of names")
+    if not all(_is(schema.get(word, 0), "number") for word in ("maxItems", "maxLength", "minimum", "maximum")):
+        raise ValueError("schema: maxItems, maxLength, minimum and maximum are numbers")
+    members = schema.get("properties", {})
+    if not isinstance(members, Mapping) or not _are_texts(list(members)):
+        raise ValueError("schema: properties is a mapping of names to schemas")
+    for each in (*members.values(), schema.get("additionalProperties", False)):
+        if not isinstance(each, bool):
+            check_schema(each, deepest - 1)
+    if "items" in schema:
+        check_schema(schema["items"], deepest - 1)
+
+
+def _are_texts(given: Any, allowed: Mapping[str, Any] | None = None) -> bool:
+    return isinstance(given, list) and all(
+        isinstance(each, str) and (allowed is None or each in allowed) for each in given
+    )
+
+
 def mismatch(value: Any, schema: Mapping[str, Any], where: str = "the value") -> str:
     """Why the value does not fit, without any of its content; empty when it fits."""
     if unknown := set(schema) - _WORDS:

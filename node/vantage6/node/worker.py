@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +27,7 @@ from vantage6.node import metrics, states
 from vantage6.node import outcome as outcomes
 from vantage6.node.config import NodeConfig
 from vantage6.node.databases import Databases
-from vantage6.node.disk import watch
+from vantage6.node.disk import Disk
 from vantage6.node.fairness import FairSlots
 from vantage6.node.forwards import Forwards
 from vantage6.node.gate import Gate
@@ -39,6 +39,7 @@ from vantage6.node.outcome import Outcome
 from vantage6.node.payloads import Payloads
 from vantage6.node.proxy.app import RunProxy
 from vantage6.node.proxy.run import ProxiedRun
+from vantage6.node.rests import Rests, patiently
 from vantage6.node.runtimes.base import Exit, Handle, Limits, RunSpec, Runtime
 from vantage6.node.sealing import Sealer
 from vantage6.node.workspace import RunFiles, Workspace, shared_name
@@ -66,8 +67,10 @@ class Site:
     payloads: Payloads
     runtime: Runtime
     workspace: Workspace
+    disk: Disk
     databases: Databases
     gate: Gate
+    rests: Rests = field(default_factory=Rests)
 
 
 class Worker:
@@ -148,10 +151,11 @@ class Worker:
                 self._log.warning("run_failed", reason=error.reason, message=error.message)
             else:
                 self._log.exception("run_failed_unexpectedly")
-            return outcomes.of_error(error, self._run.result_id)
+            return self._site.rests.note(self._run.result_id, outcomes.of_error(error, self._run.result_id))
 
     async def _from_the_start(self) -> Outcome:
         site, run = self._site, self._run
+        await site.rests.over(run.result_id)
         await site.gate.asked(run)
         databases = site.databases.select(run.databases)
         data = await self._input()
@@ -186,7 +190,7 @@ class Worker:
 
     async def _start(self, spec: RunSpec) -> Handle:
         """Starts the run; a cancellation meanwhile waits for the start, so that it has something to stop."""
-        starting = asyncio.ensure_future(self._site.runtime.start(spec))
+        starting = asyncio.ensure_future(patiently(lambda: self._site.runtime.start(spec)))
         try:
             handle = await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -220,7 +224,7 @@ class Worker:
     async def _end(self, handle: Handle, files: RunFiles) -> Exit:
         """How the run ended; raises DiskLimit when it is to be ended for that."""
         ending = asyncio.ensure_future(self._site.runtime.wait(handle))
-        watching = asyncio.ensure_future(watch(files.temporary, self._site.config.limits.temporary_bytes))
+        watching = asyncio.ensure_future(self._site.disk.watch(files.temporary))
         try:
             await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
@@ -337,15 +341,9 @@ class Worker:
         except Exception as error:  # noqa: BLE001  # it is logged, and the run must not stay open
             self._log.exception("outcome_not_delivered")
             failed = outcomes.of_error(error, self._run.result_id)
-            await self._site.outbox.put(
-                Report(
-                    result_id=self._run.result_id,
-                    epoch=self._run.epoch,
-                    state=failed.state,
-                    reason=failed.reason,
-                    message=failed.message,
-                )
-            )
+            instead = Report(result_id=report.result_id, epoch=report.epoch, state=failed.state)
+            instead.reason, instead.message = failed.reason, failed.message
+            await self._site.outbox.put(instead)
 
     async def _deliver_output(self, report: Report, output: BinaryIO) -> None:
         with output:

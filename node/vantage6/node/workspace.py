@@ -14,16 +14,19 @@ import re
 import shutil
 import stat
 import time
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from vantage6.common.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from vantage6.node.disk import remove_tree
 from vantage6.node.forwards import Isolation, Way, plan
 from vantage6.node.runtimes.base import Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from vantage6.api.v1.delivery_pb2 import Assignment
 
@@ -38,6 +41,7 @@ WEB_SOCKET = "http.sock"
 SOCKET_PATH_LIMIT = 107  # Of the kernel, for the address of a Unix socket.
 
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_RUN_FOLDER = re.compile(r"(-?\d+)-(-?\d+)")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
@@ -113,7 +117,7 @@ class Workspace:
         self.root = root.absolute()
         self._isolation: Isolation = isolation
         self.node_name = node_name
-        for folder in (self.root, self._runs, self._temporary, self.incoming_folder):
+        for folder in (self.root, self._runs, self._temporary, self._gone, self.incoming_folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
@@ -123,6 +127,10 @@ class Workspace:
     @property
     def _temporary(self) -> Path:
         return self.root / "tmp"
+
+    @property
+    def _gone(self) -> Path:
+        return self.root / "gone"
 
     @property
     def incoming_folder(self) -> Path:
@@ -210,26 +218,34 @@ class Workspace:
 
     def runs(self) -> list[tuple[int, int]]:
         """(result id, epoch) of every run that has files here."""
-        pairs = (folder.name.split("-", 1) for folder in self._runs.iterdir())
-        return sorted((int(result_id), int(epoch)) for result_id, epoch in pairs)
+        named = (_RUN_FOLDER.fullmatch(folder.name) for folder in self._runs.iterdir())  # Others put things there too.
+        return sorted((int(match[1]), int(match[2])) for match in named if match)
 
     def temporary_folders(self) -> list[str]:
         """The run_ids that have a temporary folder."""
         return sorted(folder.name for folder in self._temporary.iterdir())
 
-    def remove_old(self, days: float, used: Collection[str]) -> list[str]:
-        """Removes temporary folders that no run has been given for so many days, and says which."""
+    def old_folders(self, days: float) -> list[str]:
+        """Temporary folders that no run has been given for so many days."""
         limit = time.time() - days * 24 * 3600
-        old = [each for each in self._temporary.iterdir() if each.name not in used and each.stat().st_mtime < limit]
-        for folder in old:
-            shutil.rmtree(folder)
-        return sorted(folder.name for folder in old)
+        return sorted(each.name for each in self._temporary.iterdir() if each.lstat().st_mtime < limit)
+
+    def retire(self, name: str) -> Path:
+        """Puts a temporary folder aside, to be removed: whoever needs one of that name gets a new one."""
+        aside = self._gone / uuid.uuid4().hex
+        with suppress(FileNotFoundError):
+            (self._temporary / name).rename(aside)
+        return aside
+
+    def retired(self) -> list[Path]:
+        """What was put aside."""
+        return list(self._gone.iterdir())
 
     def remove_temporary(self, run_id: str | int) -> None:
         """Removes what runs with this run_id left for one another."""
         folder = self.locate(0, 0, run_id).temporary
         if folder.exists():
-            shutil.rmtree(folder)
+            remove_tree(folder)
 
 
 @dataclass(frozen=True)

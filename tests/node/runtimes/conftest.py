@@ -55,6 +55,7 @@ class Kit:
             "image_folder": str(REPOSITORY / "build" / "images"),
             "state_folder": str(self.folder / self.node_name),
             "pull": "never",
+            "relay_image": IMAGE,
             **self.options,
         }
         return make_runtime(self.kind, options)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import requests
 from docker.errors import APIError, ImageNotFound
 
-from vantage6.node.runtimes.base import ImageMissing, RunRefused
+from vantage6.node.runtimes.base import ImageMissing, ImageUnreachable, RunRefused
 from vantage6.node.runtimes.docker_images import ImageStore, digest_of
 from vantage6.node.runtimes.docker_paths import HostPaths
 
@@ -107,8 +108,52 @@ def test_when_an_image_is_fetched(
 
 @pytest.mark.parametrize("when", ["newer", "missing", "always", "never"])
 def test_missing_everywhere(when: str) -> None:
-    with pytest.raises(ImageMissing):
+    with pytest.raises(ImageMissing if when == "never" else ImageUnreachable):
         ImageStore(cast("DockerClient", _Engine(None, None)), when).ensure("r.example/a:1", lambda _: None)
+
+
+class _Refusing(_Engine):
+    """The pull ends with what an engine says, by a status or in its stream."""
+
+    def __init__(self, said: str, status: int) -> None:
+        super().__init__(None, "sha256:1")
+        self.said, self.status = said, status
+
+    def pull(self, repository: str, **more: Any) -> list[dict[str, object]]:
+        if self.status == 200:
+            return [{"error": self.said}]
+        answer = requests.Response()
+        answer.status_code = self.status
+        raise APIError("pull", response=answer, explanation=self.said)
+
+
+@pytest.mark.row("M27")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("said", "status", "kind"),
+    [
+        ("manifest for r.example/a:1 not found: manifest unknown: manifest unknown", 404, ImageMissing),
+        ("pull access denied for a, repository does not exist or may require 'docker login'", 404, ImageMissing),
+        ('Head "https://r.example/v2/a/manifests/1": no basic auth credentials', 500, ImageMissing),
+        ("unauthorized: authentication required", 500, ImageMissing),
+        ("no matching manifest for linux/amd64 in the manifest list entries", 500, ImageMissing),
+        ('Get "https://r.example/v2/": dial tcp: lookup r.example: no such host', 500, ImageUnreachable),
+        ('Get "https://r.example/v2/": dial tcp 192.0.2.1:443: connect: connection refused', 500, ImageUnreachable),
+        ('Get "https://r.example/v2/": net/http: TLS handshake timeout', 500, ImageUnreachable),
+        ("received unexpected HTTP status: 503 Service Unavailable", 500, ImageUnreachable),
+        ("toomanyrequests: You have reached your pull rate limit", 429, ImageUnreachable),
+        ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", 500, ImageUnreachable),
+        ("unexpected EOF", 500, ImageUnreachable),
+    ],
+)
+def test_no_such_image_and_no_way_to_its_registry(
+    said: str, status: int, kind: type[Exception], streamed: bool
+) -> None:
+    """A task tries the second again, and not the first."""
+    engine = _Refusing(said, 200 if streamed else status)
+    with pytest.raises((ImageMissing, ImageUnreachable)) as caught:
+        ImageStore(cast("DockerClient", engine)).ensure("r.example/a:1", lambda _: None)
+    assert caught.type is kind
 
 
 def test_credentials_go_to_their_registry_only() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import rich_click as click
 
 from vantage6.common import terminal
-from vantage6.common.commands import Stop, json_option
+from vantage6.common.commands import Stop, code_of_findings, json_option
 from vantage6.common.contexts import Context
 from vantage6.common.findings import Finding
 from vantage6.node.admin.options import of_node, title
-from vantage6.node.admin.starting import code_of_findings
 from vantage6.node.config import load_context
 from vantage6.node.doctor import run
 

@@ -11,9 +11,11 @@ import rich_click as click
 from vantage6.common import terminal
 from vantage6.common.commands import Code, Stop, json_option
 from vantage6.common.contexts import Context
+from vantage6.common.errors import Vantage6Error
 from vantage6.node import states
 from vantage6.node.admin.options import of_node, title
 from vantage6.node.config import NodeConfig, load_context
+from vantage6.node.disk import count
 from vantage6.node.journal import Journal
 from vantage6.node.workspace import Workspace, shared_name
 
@@ -48,7 +50,7 @@ def _clean(context: Context, config: NodeConfig, leftovers: Leftovers, *, yes: b
     places |= dict.fromkeys(workspace.temporary_folders())
     found = {name: place for name, place in places.items() if name not in used}
     network = "" if used else leftovers.network()
-    sizes = {name: _size(place or workspace.locate(0, 0, name).temporary) for name, place in found.items()}
+    sizes = {name: count(place or workspace.locate(0, 0, name).temporary).bytes for name, place in found.items()}
     if not as_json:
         what = title(context, config)
         if not found and not network:
@@ -89,12 +91,22 @@ def _remove(
     failed: dict[str, str] = {}
     for name, place in found.items():
         try:
-            workspace.remove_temporary(name)
+            _remove_content(workspace, leftovers, name)
             leftovers.remove(name, place)
             removed.append(name)
         except OSError as error:  # The others are removed all the same.
             failed[name] = str(error.strerror)
+        except Vantage6Error as error:
+            failed[name] = error.message
     return removed, failed
+
+
+def _remove_content(workspace: Workspace, leftovers: Leftovers, name: str) -> None:
+    try:
+        workspace.remove_temporary(name)
+    except PermissionError:
+        leftovers.open_up(workspace.locate(0, 0, name).temporary)
+        workspace.remove_temporary(name)
 
 
 def used_volumes(config: NodeConfig) -> set[str]:
@@ -112,7 +124,3 @@ def used_volumes(config: NodeConfig) -> set[str]:
         return {shared_name(entry.assignment) for entry in entries if entry.state not in states.FINAL}
 
     return asyncio.run(read())
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -16,9 +16,9 @@ from docker.errors import DockerException, ImageNotFound, NotFound
 from vantage6.common import terminal
 from vantage6.common.commands import Code, Stop
 from vantage6.common.contexts import Context
-from vantage6.node.admin.container import connected
+from vantage6.node.admin.container import connected, prepared
 from vantage6.node.config import INSIDE_VARIABLE, NodeConfig
-from vantage6.node.dockerized import CONFIG, DEFAULT_IMAGE, container_name, engine_socket, mounts, volume_name
+from vantage6.node.dockerized import CONFIG, DEFAULT_IMAGE, container_name, engine_socket, volume_name
 from vantage6.node.doctor_runtime import engine
 
 
@@ -26,7 +26,7 @@ def done_inside(context: Context, config: NodeConfig, command: Sequence[str], *o
     """Returns if the node's things are on this machine; otherwise does the command inside, and ends with its code."""
     if config.runtime != "docker" or os.environ.get(INSIDE_VARIABLE) or _runs_here(config):
         return
-    if not Path(engine_socket()).exists() or not _has_volume(config):
+    if not Path(engine_socket(config) or "/none").exists() or not _has_volume(config):
         return
     where = ["--config", f"{CONFIG}/{context.path.name}", "--environment", context.environment, f"--{context.scope}"]
     code = _run(context, config, [*command, *where, *options])
@@ -61,7 +61,7 @@ def _run(context: Context, config: NodeConfig, command: list[str]) -> int:
         try:
             made = client.containers.run(
                 image, command, entrypoint=["python3", "-m", "vantage6.node.cli"], detach=True, network_mode="none",
-                mounts=mounts(config, context.path), environment={INSIDE_VARIABLE: config.instance},
+                mounts=prepared(config, context.path), environment={INSIDE_VARIABLE: config.instance},
                 user=f"{os.getuid()}:{os.getgid()}", cap_drop=["ALL"], read_only=True, init=True,
                 security_opt=["no-new-privileges:true"], tmpfs={"/tmp": "mode=1777"},  # noqa: S108 - its own
                 labels={"vantage6-type": "admin"},

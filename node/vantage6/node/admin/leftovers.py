@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import requests
 from docker.errors import APIError, DockerException
 
 from vantage6.node.config import NodeConfig
+from vantage6.node.disk import remove_tree
 from vantage6.node.doctor_runtime import engine
-from vantage6.node.runtimes.docker_volumes import NODE, drop_volumes, volumes_of
+from vantage6.node.runtimes.docker_attendant import Attendant
+from vantage6.node.runtimes.docker_paths import HostPaths
+from vantage6.node.runtimes.docker_volumes import NODE, TYPE, drop_volumes, volumes_of
 from vantage6.node.runtimes.private_network import network_name
 
 
@@ -19,6 +21,8 @@ class Leftovers:
 
     def __init__(self, config: NodeConfig) -> None:
         self._node = config.instance
+        image = str(config.runtime_options.get("relay_image", "")) if config.runtime == "docker" else ""
+        self._attendant = Attendant(image, config.hardening.user, {TYPE: "attendant", NODE: config.instance})
         self._client = None
         if config.runtime == "docker":
             try:
@@ -53,9 +57,14 @@ class Leftovers:
     def remove(self, name: str, content: Path | None) -> None:
         """A volume; with its content, where that is not in the node's own task folder."""
         if content is not None and content.name == name and content.is_dir():
-            shutil.rmtree(content)
+            remove_tree(content)
         if self._client is not None:
             drop_volumes(self._client, self._node, [name])
+
+    def open_up(self, folder: Path) -> None:
+        """Lets this user remove what runs closed there (mode 0700)."""
+        if self._client is not None:
+            self._attendant.look(self._client, folder, HostPaths(None), enough=0, opening=True)
 
     def remove_network(self) -> bool:
         name = self.network()

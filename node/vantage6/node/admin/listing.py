@@ -9,8 +9,8 @@ import rich_click as click
 from vantage6.common import terminal
 from vantage6.common.commands import json_option
 from vantage6.common.contexts import Context, Scope
+from vantage6.node.admin.following import log_file
 from vantage6.node.admin.options import known, of_node, of_scope, state
-from vantage6.node.admin.starting import log_file
 from vantage6.node.config import NodeConfig, load_context
 
 

@@ -38,8 +38,8 @@ class Which:
         chosen = every(Kind.NODE, name=self.name, config=self.config, environment=self.environment, scope=self.scope)
         return [(context, load_context(context)) for context in chosen]
 
-    def all_known(self) -> list[Known]:
-        return known(self.scope)[0]
+    def all_known(self) -> tuple[list[Known], list[Unusable]]:
+        return known(self.scope)
 
 
 def of_which(command: Callable[..., None]) -> Callable[..., None]:
@@ -81,9 +81,15 @@ def known(scope: Scope | None) -> tuple[list[Known], list[Unusable]]:
     return good, bad
 
 
-def state(context: Context, config: NodeConfig) -> dict[str, Any]:
-    """How a node is doing: `state` is online, connecting or offline."""
+def held_by(context: Context, config: NodeConfig) -> dict[str, Any] | None:
+    """The facts of what runs as this node: its container, else a process of this machine."""
     from vantage6.node.admin.container import running  # noqa: PLC0415 - brings the Docker SDK with it
 
-    holder = seat(config).holder() or running(context, config)
+    # In this order: a folder that is shared with the container shows its lock, with a number that means nothing here.
+    return running(context, config) or seat(config).holder()
+
+
+def state(context: Context, config: NodeConfig) -> dict[str, Any]:
+    """How a node is doing: `state` is online, connecting or offline."""
+    holder = held_by(context, config)
     return {"state": "offline"} if holder is None else {"state": "connecting", **holder}

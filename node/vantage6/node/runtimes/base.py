@@ -30,6 +30,10 @@ class ImageMissing(NotFound):
     """The image is neither here nor can it be fetched."""
 
 
+class ImageUnreachable(Unavailable):
+    """The image is not here, and whether its registry has it nobody can tell now: it does not answer, or fails."""
+
+
 class RuntimeUnavailable(Unavailable):
     """The engine or the sandbox does not answer, or is not installed."""
 
@@ -122,7 +126,7 @@ class Runtime(Protocol):
         ...
 
     async def pull(self, image: str, progress: Progress | None = None) -> str:
-        """Makes the image ready to start and gives its digest; raises `ImageMissing`."""
+        """Makes the image ready to start and gives its digest; raises `ImageMissing`, or `ImageUnreachable`."""
         ...
 
     async def start(self, spec: RunSpec) -> Handle:
@@ -152,6 +156,14 @@ class Runtime(Protocol):
 
     async def drop_shared(self, names: Collection[str]) -> None:
         """Forgets the volumes of these names (`Mount.shared`), if it made any and no run uses them."""
+
+    async def measure(self, folder: Path, enough: int) -> int:
+        """Bytes below a temporary folder in which runs closed something to the node's user; more than `enough` where it
+        cannot be told. May raise `RunRefused`."""
+        ...
+
+    async def open_up(self, folder: Path) -> None:
+        """Lets the node's user remove what runs closed in a temporary folder."""
 
     async def close(self) -> None:
         """Lets go of connections and threads; runs go on."""

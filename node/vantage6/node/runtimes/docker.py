@@ -30,6 +30,7 @@ from vantage6.node.runtimes.base import (
     RuntimeUnavailable,
     RuntimeUnknown,
 )
+from vantage6.node.runtimes.docker_attendant import Attendant
 from vantage6.node.runtimes.docker_events import Endings
 from vantage6.node.runtimes.docker_images import ImageStore, pinned
 from vantage6.node.runtimes.docker_logs import follow
@@ -44,6 +45,7 @@ from vantage6.node.runtimes.registry import text_option
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+    from pathlib import Path
 
     from docker import DockerClient
 
@@ -58,6 +60,7 @@ Facts = dict[str, Any]
 TYPE, NODE, KEY, SECONDS, LOG_BYTES = (
     "vantage6-type", "vantage6-node", "vantage6-key", "vantage6-seconds", "vantage6-log-bytes",
 )  # fmt: skip
+ATTENDANT = "attendant"
 _THREADS = 16
 _KILLED = 137
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?Z")
@@ -76,11 +79,13 @@ class DockerRuntime:
         registries: Mapping[str, Credentials] | None = None,
         hardness: Hardening | None = None,
         private: PrivateNetwork | None = None,
+        own_image: str = "",
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._node = node_name
         self._hardness = hardness or Hardening()
         self._private = private
+        self._attendant = Attendant(own_image, self._hardness.user, {TYPE: ATTENDANT, NODE: node_name})
         self._base_url = base_url
         self._pull_when = pull
         self._registries = registries or {}
@@ -153,9 +158,10 @@ class DockerRuntime:
             if container["State"] == "created":
                 await self.remove(Handle(container["Id"]))
             else:
-                handles[container["Labels"][KEY]] = Handle(container["Id"])
+                # Without its key it is no run that somebody knows: what is found under another name is removed.
+                handles[container["Labels"].get(KEY) or container["Id"]] = Handle(container["Id"])
                 names |= {relay_name(name.removeprefix("/")) for name in container["Names"]}
-        await self._call(lambda: _remove_relays(client, self._node, keep=names))
+        await self._call(lambda: _remove_helpers(client, self._node, keep=names))
         return handles
 
     async def remove(self, handle: Handle) -> None:
@@ -172,6 +178,14 @@ class DockerRuntime:
     async def drop_shared(self, names: Collection[str]) -> None:
         client = await self._connected()
         await self._call(lambda: drop_volumes(client, self._node, names))
+
+    async def measure(self, folder: Path, enough: int) -> int:
+        client = await self._connected()
+        return await self._call(lambda: self._attendant.look(client, folder, self._paths, enough=enough))
+
+    async def open_up(self, folder: Path) -> None:
+        client = await self._connected()
+        await self._call(lambda: self._attendant.look(client, folder, self._paths, enough=0, opening=True))
 
     async def close(self) -> None:
         """Ends connections and threads; containers go on."""
@@ -356,17 +370,17 @@ def _kill(client: DockerClient, handle: Handle) -> None:
         log.debug("it had ended by itself")
 
 
-def _remove_relays(client: DockerClient, node: str, keep: set[str]) -> None:
-    """Relays of this node whose runs are gone."""
-    labels = [f"{TYPE}=relay", f"{NODE}={node}"]
-    for container in client.api.containers(all=True, filters={"label": labels}):
-        if not keep.intersection(name.removeprefix("/") for name in container["Names"]):
-            client.api.remove_container(container["Id"], force=True, v=True)
+def _remove_helpers(client: DockerClient, node: str, keep: set[str]) -> None:
+    """Relays of this node whose runs are gone, and attendants of an earlier life."""
+    for kind in ("relay", ATTENDANT):
+        for container in client.api.containers(all=True, filters={"label": [f"{TYPE}={kind}", f"{NODE}={node}"]}):
+            if not keep.intersection(name.removeprefix("/") for name in container["Names"] or ()):
+                client.api.remove_container(container["Id"], force=True, v=True)
 
 
 def from_options(options: Mapping[str, object]) -> DockerRuntime:
     """Options: `base_url`; `pull`, `registries` (see `ImageStore`); `hardening` (see there); `isolation`: socket or
-    network, and for the latter `relay_image` (any with Python in it) and `subnet`."""
+    network, and for the latter `subnet`; `relay_image` (see own_image.py)."""
     pull = text_option(options, "pull", "newer")
     if pull not in {"newer", "missing", "always", "never"}:
         raise RuntimeUnknown(f"option pull is newer, missing, always or never, not {pull!r}", field="pull")
@@ -374,11 +388,11 @@ def from_options(options: Mapping[str, object]) -> DockerRuntime:
     if isolation not in {"socket", "network"}:
         raise RuntimeUnknown(f"option isolation is socket or network, not {isolation!r}", field="isolation")
     node, base_url = text_option(options, "node_name"), options.get("base_url")
-    private = None
+    image, private = text_option(options, "relay_image", ""), None
     if isolation == "network":
-        image, subnet = text_option(options, "relay_image", "vantage6/python:dev"), text_option(options, "subnet", "")
+        subnet = text_option(options, "subnet", "")
         private = PrivateNetwork(node, image, lambda kind: {TYPE: kind, NODE: node}, subnet)
     registries = cast("Mapping[str, Credentials]", options.get("registries") or {})
     hardness = Hardening.model_validate(options.get("hardening") or {})
     stall = float(cast("float", options.get("stall_seconds") or STALL_SECONDS))
-    return DockerRuntime(node, str(base_url) if base_url else None, pull, registries, hardness, private, stall)
+    return DockerRuntime(node, str(base_url) if base_url else None, pull, registries, hardness, private, image, stall)

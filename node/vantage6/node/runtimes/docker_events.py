@@ -84,7 +84,8 @@ class Endings:
                 for event in self._stream:
                     since = int(event.get("time", since))
                     self._tell(event["Actor"]["ID"])
-            except STREAM_BROKE as error:
+            # A message that is no event breaks the stream off as well: who waits must not wait for a dead thread.
+            except (*STREAM_BROKE, KeyError, TypeError) as error:
                 if not self._closing.is_set():
                     log.warning("the engine's events broke off, trying again: %s", type(error).__name__)
             if self._stream is not None and not self._closing.is_set():

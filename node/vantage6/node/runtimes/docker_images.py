@@ -10,7 +10,7 @@ import requests
 from docker.errors import APIError, ImageNotFound
 from docker.utils import parse_repository_tag
 
-from vantage6.node.runtimes.base import ImageMissing, RuntimeUnavailable
+from vantage6.node.runtimes.base import ImageMissing, ImageUnreachable, RuntimeUnavailable
 from vantage6.node.runtimes.registries import Credentials, Registries, RegistrySilentError, parse
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["Credentials", "ImageStore", "digest_of", "pinned"]
 
 log = logging.getLogger(__name__)
+
+_ANSWERS = frozenset({400, 401, 403, 404})
+_WORDS = (
+    "not found", "unknown", "denied", "unauthorized", "authentication required", "no basic auth credentials",
+    "no matching manifest", "does not match the specified platform", "invalid reference", "unsupported",
+)  # fmt: skip
+"""What Docker and containerd say of an image that is not there, or not for this site."""
 
 
 @dataclass
@@ -102,7 +109,8 @@ class ImageStore:
             if fall_back is not None:
                 log.warning("image %s could not be fetched, the one that is here is used", image)
                 return fall_back
-            raise ImageMissing(f"image {image} cannot be fetched: {error.explanation}", image=image) from error
+            kind = ImageMissing if _is_answer(error) else ImageUnreachable
+            raise kind(f"image {image} cannot be fetched: {error.explanation}", image=image) from error
         except requests.RequestException as error:
             raise RuntimeUnavailable("the Docker engine broke off while it fetched an image") from error
 
@@ -110,6 +118,17 @@ class ImageStore:
         """Of this image's registry only; never somebody else's."""
         own = self.registries.get(parse(image).host, {})
         return {key: own[key] for key in ("username", "password") if key in own} or None
+
+
+def _is_answer(error: APIError) -> bool:
+    """Whether the registry said that there is no such image, or not for this site: asked again it says the same.
+
+    The engine's status alone does not tell: what fails while it streams comes with 200, and much with 500.
+    """
+    if error.status_code in _ANSWERS:
+        return True
+    said = str(error.explanation).lower()
+    return any(word in said for word in _WORDS)
 
 
 class _Parts:

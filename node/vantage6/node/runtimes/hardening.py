@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -21,18 +22,22 @@ _GPUS = re.compile(r"|all|[1-9]\d?|\d+(,\d+)+|[A-Za-z][A-Za-z0-9-]*(,[A-Za-z][A-
 class Hardening(BaseModel):
     """`hardening:` of the node's configuration; the node's log and `vnode list` name every weakened setting."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     user: str = UNPRIVILEGED
+    """User and group that algorithms run as, in numbers."""
     read_only: bool = True
+    """Whether the file system of a run's image is read-only."""
     no_new_privileges: bool = True
+    """Whether programs in the image can gain no rights, such as by setuid."""
     capabilities: tuple[str, ...] = ()
-    # A file with a profile in Docker's format; empty: the engine's default; `unconfined`: none.
+    """Linux capabilities that a run keeps, such as NET_RAW; none unless given."""
     seccomp: str = ""
-    # Name of the OCI runtime, such as `runsc` (gVisor); empty: the engine's default.
+    """A file with a profile in Docker's format; empty: the engine's default; `unconfined`: none."""
     oci_runtime: str = ""
-    # `all`, a number, or the devices' ids; empty: none.
+    """Name of the OCI runtime, such as `runsc` (gVisor); empty: the engine's default."""
     gpus: str = ""
+    """`all`, a number, or the devices' ids with commas between; empty: none."""
 
     @field_validator("user")
     @classmethod
@@ -48,6 +53,16 @@ class Hardening(BaseModel):
         if not _GPUS.fullmatch(text):
             raise ValueError("write 'all', a number of devices, or their ids with commas between")
         return text
+
+    @property
+    def profile(self) -> Path | None:
+        """The file with the site's own seccomp profile, if there is one."""
+        return Path(self.seccomp) if self.seccomp not in ("", "unconfined") else None
+
+    def in_folder(self, folder: Path) -> Hardening:
+        """With the profile's path relative to the configuration's folder."""
+        own = self.profile
+        return self.model_copy(update={"seccomp": str(folder / own.expanduser())}) if own else self
 
     def weaknesses(self) -> list[str]:
         """What is weaker than the default, in words; empty for a site that left all as it was."""

@@ -10,6 +10,7 @@ from vantage6.node.runtimes.base import Exit, Handle, RunMissing, RuntimeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
+    from pathlib import Path
 
     from vantage6.node.runtimes.base import Progress, RunSpec
 
@@ -80,6 +81,13 @@ class NullRuntime:
 
     async def drop_shared(self, names: Collection[str]) -> None:
         """There are none."""
+
+    async def measure(self, folder: Path, enough: int) -> int:
+        """Nothing runs that could close one."""
+        return enough + 1
+
+    async def open_up(self, folder: Path) -> None:
+        """There is nothing in it."""
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -20,6 +20,7 @@ from docker.types import IPAMConfig, IPAMPool, Mount
 from vantage6.node.runtimes import relay
 from vantage6.node.runtimes.base import MIB, NOBODY, RunRefused
 from vantage6.node.runtimes.docker_events import cut, release
+from vantage6.node.runtimes.own_image import missing, own_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,21 +97,19 @@ class PrivateNetwork:
     def start_relay(self, client: DockerClient, spec: RunSpec, name: str, paths: HostPaths) -> str:
         """Starts the run's relay and gives its id when it listens."""
         network = self.ensure(client, paths.container)
+        image = own_image(client, self._image, paths.container)
         remove_relay(client, name)  # Of a start that was cut short; its run was never begun.
         ways = [("127.0.0.1", PROXY_PORT, f"{SOCKETS}/proxy.sock"), ("127.0.0.1", WEB_PORT, f"{SOCKETS}/http.sock")]
         ways += [(each.address, each.port, each.socket) for each in spec.forwards]
         try:
             made = client.api.create_container(
-                self._image, [inspect.getsource(relay), relay_arguments(ways)], name=relay_name(name),
+                image, [inspect.getsource(relay), relay_arguments(ways)], name=relay_name(name),
                 user=RELAY_USER, entrypoint=["python3", "-I", "-c"], hostname="algorithm",
                 labels={**self._labels("relay"), "vantage6-relay-of": name}, healthcheck={"test": ["NONE"]},
                 host_config=client.api.create_host_config(**self._restrictions(spec, paths.on_host, network)),
             )  # fmt: skip
-        except NotFound as error:
-            raise RunRefused(
-                f"isolation network needs the image {self._image} for its relays (option relay_image), "
-                "and it is not on this machine"
-            ) from error
+        except NotFound as error:  # Somebody removed it in this moment.
+            raise RunRefused(missing(image)) from error
         identifier = str(made["Id"])
         try:
             client.api.start(identifier)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from vantage6.node.runtimes.base import ImageMissing, Progress
+from vantage6.node.runtimes.base import ImageUnreachable, Progress
 
 STALL_SECONDS = 300.0
 """Without any news from the engine for so long, a pull is given up."""
@@ -75,7 +75,7 @@ class Pulls:
                         lambda: self._ensure(image, lambda part: _say(loop, heard, part)), f"pull-{image}"
                     )
             except TimeoutError as error:
-                raise ImageMissing(
+                raise ImageUnreachable(
                     f"image {image}: its registry has sent nothing for {self._stall:.0f} seconds", image=image
                 ) from error
 
