@@ -21,6 +21,7 @@ NAMES = (
     "entrypoint",
     "envelope",
     "rest",
+    "logins",
     "noop",
     "drain",
     "idle",

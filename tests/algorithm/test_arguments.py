@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable
+from itertools import chain, combinations, product
 from typing import Any, Literal
 
 import pytest
 
-from vantage6.algorithm.arguments import check, fits
+from vantage6.algorithm.arguments import _bound, _plainly, check, fits
 from vantage6.algorithm.errors import InputError
 
 
@@ -66,3 +71,41 @@ def test_what_fits_passes() -> None:
 def test_each_of_many_is_checked() -> None:
     with pytest.raises(InputError, match="'names'"):
         check(several, 0, ("a", 1), {})
+
+
+def _functions() -> list[Callable[..., object]]:
+    """One of each shape that a function without `*args` can have, as to kinds and defaults of three parameters."""
+    shapes = [
+        f"a{x}{slash}, b{y}{star}, c{z}"
+        for slash, star in product(("", ", /"), ("", ", *"))
+        for x, y, z in product(("", "=1"), repeat=3)
+    ]
+    found: list[Callable[..., object]] = []
+    for shape in shapes:
+        with contextlib.suppress(SyntaxError):
+            found.append(eval(f"lambda {shape}: None"))
+    return found
+
+
+def test_the_quick_way_agrees_with_inspect() -> None:
+    """Whatever is answered without `inspect` is what it would have said."""
+    quick = 0
+    for function, handed, many in product(_functions(), range(4), range(4)):
+        for names in chain.from_iterable(combinations("abcx", length) for length in range(4)):
+            args, kwargs = tuple(range(many)), dict.fromkeys(names, 7)
+            answer = _plainly(function, handed, args, kwargs)
+            try:
+                expected = _bound(function, handed, args, kwargs)
+            except InputError:
+                assert answer is None, (function, handed, args, kwargs)
+                continue
+            assert answer in (None, expected), (inspect.signature(function), handed, args, kwargs)
+            quick += answer is not None
+    assert quick > 250
+
+
+def test_plain_functions_go_the_quick_way() -> None:
+    assert _plainly(function, 1, ("age",), {"rounds": 4}) == {"column": ("age",), "rounds": (4,)}
+    wrapped = functools.wraps(function)(lambda *args: None)
+    for each in (several, wrapped, functools.partial(function, "client")):
+        assert _plainly(each, 0, ("age",), {}) is None

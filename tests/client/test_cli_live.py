@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.flows.network import free_port, start_server, write
-from vantage6.api.v1 import auth_pb2
 from vantage6.cli.main import main
 from vantage6.client import Client
+from vantage6.client.errors import Unauthenticated
 from vantage6.server.domain.totp import SECONDS, code_at
 
 PASSWORD = "correct horse battery staple 7"
@@ -130,9 +132,15 @@ def test_a_study_from_its_organizations_to_its_task(
     assert json.loads(answer.read_text())[0]["state"] == "cancelled"
     second = root(
         "task", "create", "-c", study, "-o", north, "-i", "image", "-m", "mean", "-k", "column=age", "-k", "rounds=[1]",
-        "--min-results", 1, "--json",
+        "--min-results", 1, "--retries", 2, "--priority", 3, "--deadline", 600, "--fail-fast", "--json",
     )  # fmt: skip
-    assert json.loads(second.stdout)["min_results"] == 1
+    sent = json.loads(second.stdout)
+    assert [sent[each] for each in ("min_results", "retries", "priority", "fail_fast")] == [1, 2, 3, True]
+    assert (
+        dt.timedelta(0)
+        < dt.datetime.fromisoformat(sent["deadline"]) - dt.datetime.now(dt.UTC)
+        <= dt.timedelta(seconds=600)
+    )
 
     root("login", "-u", "root", typed=f"{server[1]}\n")
     root("node", "delete", node["id"])
@@ -193,25 +201,60 @@ def test_keys(root: Shell, tmp_path: Path) -> None:
     assert root("keys", "rotate", file).stdout == root("keys", "show", file).stdout != fingerprint
 
 
-def test_the_second_factor_is_asked_for(
-    root: Shell, server: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_second_factor_from_its_secret_to_its_end(
+    root: Shell, server: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user = ("user", "create", "carol", "--email", "c@x.example", "-r", "researcher")
     home = number(root("organization", "create", "home", "--json"))
-    root(*user, "-o", home, typed=f"{SECOND}\n{SECOND}\n")
-    with Client(server[0], known_organizations=tmp_path / "known.json") as client:
-        client.authenticate("carol", SECOND)
-        session = client._inner._session
-        ask = client._loop.run
-        factor = ask(
-            session.ask(session.session.CreateSecondFactor, auth_pb2.CreateSecondFactorRequest(password=SECOND))
-        )
-        secret = base64.b32decode(factor.secret + "=" * (-len(factor.secret) % 8))
-        step = int(time.time()) // SECONDS
-        request = auth_pb2.ConfirmSecondFactorRequest(mfa_code=code_at(secret, step))
-        ask(session.ask(session.session.ConfirmSecondFactor, request))
-    code = code_at(secret, step + 1)  # Each is good once; the clock may be one step off.
-    done = root("login", "-u", "carol", typed=f"{SECOND}\n{code}\n")
-    assert code not in done.output
+    user = ("user", "create", "carol", "--email", "c@x.example", "-r", "researcher", "-o", home, "--json")
+    carol = number(root(*user, typed=f"{SECOND}\n{SECOND}\n"))
+    root("login", "-u", "carol", typed=f"{SECOND}\n")
+    said: list[str] = []
+    steps = iter((0, int(time.time()) // SECONDS))  # The first code is a wrong one.
+
+    def code(step: int) -> str:
+        secret = re.search(r"secret ([A-Z2-7]+)", said[0])[1]  # type: ignore[index]
+        return code_at(base64.b32decode(secret + "=" * (-len(secret) % 8)), step)
+
+    def prompt(text: str, **_: object) -> str:
+        return SECOND if text == "Password" else code(next(steps))
+
+    with monkeypatch.context() as typing:
+        typing.setattr("vantage6.cli.access.terminal.say", said.append)
+        typing.setattr("vantage6.cli.access.click.prompt", prompt)
+        codes = root("second-factor", "create").stdout.split()
+    assert len(codes) >= 5
+    assert "otpauth://" in said[0]
+    next_code = code(int(time.time()) // SECONDS + 1)  # Each is good once; the clock may be one step off.
+    done = root("login", "-u", "carol", typed=f"{SECOND}\n{next_code}\n")
+    assert next_code not in done.output
     assert "carol" in root("whoami").stdout
     root("login", "-u", "carol", typed=f"{SECOND}\n000000\n", code=8)
+    assert "wrong" in root("second-factor", "delete", typed=f"{SECOND}\n\n", code=8).output
+    root("second-factor", "delete", typed=f"{SECOND}\n{codes[0]}\n")
+    root("login", "-u", "carol", typed=f"{SECOND}\n")
+    with monkeypatch.context() as typing:
+        said.clear()
+        steps = iter((int(time.time()) // SECONDS,))
+        typing.setattr("vantage6.cli.access.terminal.say", said.append)
+        typing.setattr("vantage6.cli.access.click.prompt", prompt)
+        root("second-factor", "create")
+    root("login", "-u", "root", typed=f"{server[1]}\n")
+    root("second-factor", "delete", "--user", carol, typed=f"{server[1]}\n\n")  # She has lost it.
+    root("login", "-u", "carol", typed=f"{SECOND}\n")
+
+
+@pytest.mark.attack
+def test_a_lost_machine_is_logged_out(root: Shell, server: tuple[str, str], tmp_path: Path) -> None:
+    with Client(server[0], known_organizations=tmp_path / "known.json") as lost:
+        before = {each["id"] for each in json.loads(root("session", "list", "--json").stdout)}
+        lost.authenticate("root", server[1])
+        sessions = json.loads(root("session", "list", "--json").stdout)
+        [other] = [each for each in sessions if each["id"] not in before]
+        assert [each["current"] for each in sessions if each["id"] == other["id"]] == [False]
+        assert [each.id for each in lost.session.list() if each.current] == [other["id"]]
+        assert other["ip"] in root("session", "list").stdout
+        root("session", "end", other["id"])
+        root("session", "end", other["id"], code=1)
+        with pytest.raises(Unauthenticated):
+            list(lost.organization.list())
+    assert "root" in root("whoami").stdout

@@ -26,7 +26,6 @@ from vantage6.common.errors import (
     NotSealed,
 )
 from vantage6.common.keys import KeyPair, PublicKey
-from vantage6.common.outgoing import OutgoingMade
 
 INPUT = {"method": "partial", "args": ["age"], "kwargs": {"marker": "MARKER-7261"}}
 
@@ -284,8 +283,8 @@ async def test_a_file_that_changes_while_it_is_sent(client: AsyncClient, fake: F
     path.write_bytes(bytes(1_000_000))
     content = content_of(path)
     path.write_bytes(bytes(1_000_100))
-    with OutgoingMade(content.pieces(), content.size) as source, pytest.raises(FailedPrecondition, match="longer"):
-        await upload(client._session, COLLABORATION, source)
+    with pytest.raises(FailedPrecondition, match="longer"):
+        await upload(client._session, COLLABORATION, content)
     path.write_bytes(bytes(999_999))
-    with OutgoingMade(content.pieces(), content.size) as source, pytest.raises(FailedPrecondition, match="shorter"):
-        await upload(client._session, COLLABORATION, source)
+    with pytest.raises(FailedPrecondition, match="shorter"):
+        await upload(client._session, COLLABORATION, content)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import datetime as dt
+import inspect
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -13,15 +16,23 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
+import pandas as pd
 import pytest
 from aiohttp import web
 
 from vantage6.cli import proxy as command
+from vantage6.cli import userproxy
+from vantage6.cli.sealing import TAKEN
+from vantage6.cli.tasks import task as task_commands
 from vantage6.cli.userproxy import UserProxy
 from vantage6.client import WhoAmI
+from vantage6.client._payloads import content_of
+from vantage6.client._tasks import Tasks
 from vantage6.client.bridge import Bridge
 from vantage6.common.errors import EnvelopeBroken
+from vantage6.common.serialization import deserialize, serialize
 
+ROOT = Path(__file__).parents[2]
 TOKEN = "the-token-of-this-proxy"
 pytestmark = pytest.mark.row("D05")
 
@@ -183,7 +194,47 @@ async def test_inputs_go_to_the_client_that_seals_them(kit: Kit) -> None:
     assert {(method, path, body) for method, path, _, body in kit.server.seen} == {("GET", "/api/task/5", b"")}
 
 
-@pytest.mark.attack
+@pytest.mark.row("M07")
+async def test_arrow_goes_in_and_out_as_it_is(kit: Kit) -> None:
+    """A data frame of another language keeps its types; the proxy makes nothing else of it."""
+    frame = b"Arrow." + serialize(pd.DataFrame({"age": [41, 52]}), "arrow").partition(b".")[2]
+    organizations = [{"id": 1, "input": base64.b64encode(frame).decode()}]
+    task = {"collaboration_id": 1, "image": "x", "organizations": organizations}
+    kit.server.results = {"id": 5}
+    assert (await kit.ask("POST", "/api/task", json=task))[0] == 200
+    [(_, _, _, given, _)] = kit.client.task.created
+    content = content_of(given)
+    assert b"".join(content.pieces()) == frame
+    assert content.size == len(frame)
+    kit.client.outputs = {1: frame}
+    kit.server.results = [{"id": 1, "result": "sealed"}]
+    _, [found] = await kit.ask("GET", "/api/task/5/result")
+    assert deserialize(base64.b64decode(found["result"])).equals(pd.DataFrame({"age": [41, 52]}))  # type: ignore[attr-defined]
+    organizations[0]["input"] = base64.b64encode(b"arrow.no stream").decode()
+    assert (await kit.ask("POST", "/api/task", json=task))[0] == 400
+
+
+async def test_how_a_task_is_to_be_done_goes_with_it(kit: Kit) -> None:
+    kit.server.results = {"id": 5}
+    how = {"retries": 1, "min_results": 2, "priority": 3, "fail_fast": True, "retry_failures": True}
+    task = {"collaboration_id": 1, "image": "x", "organizations": [1], "input": 1, **how}
+    assert (await kit.ask("POST", "/api/task", json={**task, "deadline": "2030-01-02T03:04:05Z"}))[0] == 200
+    [(*_, more)] = kit.client.task.created
+    assert {name: more[name] for name in how} == how
+    assert more["deadline"] == dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+
+def test_every_door_takes_all_that_a_task_can_be_told() -> None:
+    """What is added to the client is added to `v6`, the user proxy and the R package as well."""
+    known = set(inspect.signature(Tasks.create).parameters) - {"self", "collaboration", "organizations", "input"}
+    assert known <= TAKEN
+    assert {str(each.name) for each in task_commands.commands["create"].params} >= known - {"databases"} | {"database"}
+    code = (ROOT / "client" / "r" / "R" / "tasks.R").read_text()
+    formals = code.partition("create_task <- function(")[2].partition("{")[0]
+    assert set(re.findall(r"(\w+)(?: =|[,)])", formals)) >= known
+
+
+@pytest.mark.attack("X17")
 @pytest.mark.parametrize(
     "task",
     [
@@ -194,7 +245,7 @@ async def test_inputs_go_to_the_client_that_seals_them(kit: Kit) -> None:
         {"organizations": [{"id": 1, "input": "?"}]}, {"organizations": [{"id": 1, "input": "Z29vc2U="}]},
         {"organizations": [{"id": 1, "input": "cGlja2xlLmdBPT0="}]},
         {"organizations": [1], "input": 1, "key": "mine"}, {"organizations": [1], "input": 1, "retries": "x"},
-        {"organizations": [1], "input": 1, "deadline": "soon"},
+        {"organizations": [1], "input": 1, "deadline": "soon"}, {"organizations": [1], "input": 1, "fail_fast": "yes"},
     ],
 )  # fmt: skip
 async def test_a_task_that_is_not_clear_goes_nowhere(kit: Kit, task: Any) -> None:
@@ -226,7 +277,7 @@ async def test_outputs_are_opened_on_their_way(kit: Kit) -> None:
     assert (await kit.ask("GET", "/api/result/1"))[1]["result"] == "anNvbi4x"
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X17")
 async def test_nothing_without_the_token(kit: Kit) -> None:
     for headers in ({"authorization": ""}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN},
                     {"authorization": "Bearer access-1"}):  # fmt: skip
@@ -237,7 +288,7 @@ async def test_nothing_without_the_token(kit: Kit) -> None:
     assert not kit.server.seen
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X17")
 async def test_web_pages_are_kept_out(kit: Kit) -> None:
     """A name of an attacker that has come to mean this machine; a page of another origin; both even with the token."""
     for host in (
@@ -261,7 +312,7 @@ async def test_web_pages_are_kept_out(kit: Kit) -> None:
     assert not kit.server.seen
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X17")
 @pytest.mark.parametrize(
     "target",
     ["/", "/api", "/apix/task", "//evil.example/api/task", "/api/../secret", "/api/%2e%2e/secret", "/api/task/..%2f..",
@@ -275,13 +326,34 @@ async def test_only_the_rest_api_is_behind_it(kit: Kit, target: str) -> None:
     assert not kit.server.seen
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X17")
+async def test_what_is_too_large_is_not_kept_in_memory(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a task, and of an answer that would be opened; other bodies pass piece by piece, however large."""
+    monkeypatch.setattr(userproxy, "LARGEST", 10_000)
+    served = UserProxy(cast("Bridge", kit.client), kit.server.url, None, TOKEN)
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{await served.start()}", headers=headers) as session:
+        task = {"collaboration_id": 1, "image": "x", "organizations": [1], "input": "A" * 20_000}
+        async with session.post("/api/task", json=task) as answer:
+            assert answer.status == 413
+        assert not kit.client.task.created
+        kit.server.results = [{"id": 1, "result": "A" * 20_000}]
+        async with session.get("/api/task/5/result") as answer:
+            assert answer.status == 400
+            assert "fewer" in (await answer.json())["msg"]
+        async with session.patch("/api/organization/1", data=b"A" * 20_000) as answer:
+            assert answer.status == 200
+        assert len(kit.server.seen[-1][3]) == 20_000
+    await served.stop()
+
+
+@pytest.mark.attack("X17")
 async def test_redirects_are_not_followed(kit: Kit) -> None:
     assert (await kit.ask("GET", "/api/away"))[0] == 302
     assert len(kit.server.seen) == 1
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X17")
 async def test_it_listens_to_this_machine_only(kit: Kit) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # Sends nothing: it says which address this machine would use.

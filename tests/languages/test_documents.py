@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import missing
-from tests.flows.network import ROOT
+from tests.flows.network import PASSWORD, ROOT, Process
 from tests.languages.conftest import EXAMPLES, Study, needs_image, node, rscript
 
 if TYPE_CHECKING:
@@ -51,6 +52,50 @@ def test_a_first_analysis_in_r(study: Study, tmp_path: Path) -> None:
     assert f"the average age is {average:.5f}".rstrip("0") in said
     assert f"over {len(study.pooled)} people" in said
     assert "encrypted by the user proxy" in said
+
+
+@pytest.mark.envoy
+@pytest.mark.xdist_group("languages")
+def test_the_readme_of_the_r_package(study: Study, vtg: Path) -> None:
+    needs_image("r")
+    (program,) = blocks("../client/r/README.md", "r")
+    said = run("Rscript", "--vanilla", "-e", program, R_LIBS=str(vtg), VANTAGE6_PROXY=str(study.proxy_file))
+    assert f"{study.pooled['age'].mean():.5f}".rstrip("0") in said
+
+
+@pytest.mark.envoy
+@pytest.mark.xdist_group("languages")
+def test_the_proxy_is_started(study: Study, tmp_path: Path) -> None:
+    """As the page has it: it says where it is, for whom, and what it does."""
+    (text,) = blocks("first-analysis-r.md", "console")
+    log_in, start, *shown = text.strip().splitlines()
+    network = study.network
+    environment = {
+        "XDG_CONFIG_HOME": str(tmp_path / "config"), "VANTAGE6_CA_FILE": str(network.ca_file),
+        "VANTAGE6_KNOWN_ORGANIZATIONS": str(tmp_path / "known.json"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    shutil.copy(network.sites[0].key, tmp_path / "private_key.pem")
+    command = log_in.removeprefix("$ ").replace("https://server.example", network.url)
+    who = {"VANTAGE6_USERNAME": "researcher", "VANTAGE6_PASSWORD": PASSWORD}
+    run("sh", "-ec", command, folder=tmp_path, **environment, **who)
+    names = [f"{name}={value}" for name, value in environment.items()]
+    process = Process("proxy-of-the-page", ["env", *names, *start.removeprefix("$ ").split()], tmp_path)
+    try:
+        process.wait_for("address and token")
+        said = process.log.read_text()
+    finally:
+        assert process.stop() == 0
+    there = [general(line, network.url, "researcher", str(tmp_path / "config")) for line in said.splitlines()]
+    for line in shown:
+        assert general(line, "https://server.example", "alice", "/home/alice/.config") in there
+
+
+def general(line: str, server: str, user: str, folder: str) -> str:
+    """Without what differs between the page and this machine; long lines may be broken anywhere."""
+    for own, name in ((server, "SERVER"), (folder, "FOLDER"), (user, "USER")):
+        line = line.replace(own, name)
+    return re.sub(r"\s+|127\.0\.0\.1:\d+", "", line)
 
 
 @pytest.mark.envoy

@@ -1,49 +1,85 @@
-"""Checks a task's arguments against a function's signature before it runs."""
+"""Checks a task's arguments against a function's signature before it runs.
+
+`inspect` takes longer to load than all the rest of the way to an author's function, so it is asked only about what is
+not plain: `*args`, decorated functions, and arguments that do not fit.
+"""
 
 from __future__ import annotations
 
-import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from vantage6.algorithm.errors import InputError
+
+_MANY = 0x04 | 0x08
+"""Flags of code that takes `*args` or `**kwargs`."""
 
 
 def check(function: Callable[..., object], handed: int, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
     """Raises InputError unless the arguments fit; the first `handed` parameters are not the task's to give."""
-    name = function.__name__
+    given = _plainly(function, handed, args, kwargs)
+    if given is None:
+        given = _bound(function, handed, args, kwargs)
+    hints = _hints(function)
+    for name, values in given.items():
+        for each in values if name in hints else ():
+            if not fits(each, hints[name]):
+                raise InputError(
+                    f"{function.__name__}: argument {name!r} must be {_named(hints[name])}, not {type(each).__name__}"
+                )
+
+
+def _plainly(
+    function: Callable[..., object], handed: int, args: Sequence[object], kwargs: Mapping[str, object]
+) -> dict[str, Sequence[object]] | None:
+    """The values by parameter of a plain function; None where that is not so simple."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_flags & _MANY or hasattr(function, "__wrapped__") or hasattr(function, "__signature__"):
+        return None
+    places = code.co_varnames[handed : code.co_argcount]
+    named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    free = {*places[len(args) :], *named}.difference(code.co_varnames[: code.co_posonlyargcount])
+    if handed > code.co_argcount or len(args) > len(places) or not free.issuperset(kwargs):
+        return None
+    given = {**dict(zip(places, args, strict=False)), **kwargs}
+    needed = code.co_varnames[handed : code.co_argcount - len(function.__defaults__ or ())]
+    if not given.keys() >= {*needed, *named}.difference(function.__kwdefaults__ or ()):
+        return None
+    return {name: (value,) for name, value in given.items()}
+
+
+def _bound(
+    function: Callable[..., object], handed: int, args: Sequence[object], kwargs: Mapping[str, object]
+) -> dict[str, Sequence[object]]:
+    """As `_plainly` for every function. `*args` and `**kwargs` have one hint for each of their values."""
+    import inspect  # noqa: PLC0415 - slow to load
+
     signature = inspect.signature(function)
     own = list(signature.parameters.values())[handed:]
     try:
-        bound = signature.replace(parameters=own).bind(*args, **kwargs)
+        bound = signature.replace(parameters=own).bind(*args, **kwargs).arguments
     except TypeError as error:
-        raise InputError(f"{name}{signature.replace(parameters=own)}: {error}") from None
-    hints = _hints(function)
-    for parameter in own:
-        if parameter.name not in bound.arguments or parameter.name not in hints:
-            continue
-        value = bound.arguments[parameter.name]
-        for each in _values(parameter, value):
-            if not fits(each, hints[parameter.name]):
-                wanted = inspect.formatannotation(hints[parameter.name])
-                raise InputError(f"{name}: argument {parameter.name!r} must be {wanted}, not {type(each).__name__}")
+        raise InputError(f"{function.__name__}{signature.replace(parameters=own)}: {error}") from None
+    given: dict[str, Sequence[object]] = {name: (value,) for name, value in bound.items()}
+    for each in own:
+        if each.kind is each.VAR_POSITIONAL:
+            given[each.name] = bound.get(each.name, ())
+        elif each.kind is each.VAR_KEYWORD:
+            given[each.name] = list(bound.get(each.name, {}).values())
+    return given
 
 
-def _values(parameter: inspect.Parameter, value: Any) -> Iterable[object]:
-    """The values that a parameter's hint is about: `*args` and `**kwargs` have one hint for each of theirs."""
-    if parameter.kind is parameter.VAR_POSITIONAL:
-        return list(value)
-    if parameter.kind is parameter.VAR_KEYWORD:
-        return list(value.values())
-    return [value]
+def _named(hint: object) -> str:
+    import inspect  # noqa: PLC0415 - slow to load
+
+    return inspect.formatannotation(hint)
 
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
     """The hints one by one: a name that only type checkers see takes away its own hint and no other."""
     found: dict[str, object] = {}
-    for name, annotation in inspect.get_annotations(function).items():
+    for name, annotation in getattr(function, "__annotations__", {}).items():
         single = types.SimpleNamespace(__annotations__={name: annotation})
         try:
             found |= typing.get_type_hints(single, globalns=getattr(function, "__globals__", {}))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vantage6.algorithm.databases import Database
 from vantage6.algorithm.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vantage6.algorithm.client import AlgorithmClient
+    from vantage6.algorithm.databases import Database
 
 
 class Container:
@@ -23,7 +22,7 @@ class Container:
         self._client: AlgorithmClient | None = None
 
     def read_input(self) -> bytes:
-        return Path(self._need("INPUT_FILE")).read_bytes()
+        return self._read("INPUT_FILE")
 
     def write_output(self, data: bytes) -> None:
         """Writes in place: the file is a mount of its own, so there is nothing that could be renamed onto it.
@@ -32,7 +31,7 @@ class Container:
         """
         if self._client is not None and self._client.wrote_output:
             return
-        with Path(self._need("OUTPUT_FILE")).open("wb") as file:
+        with open(self._need("OUTPUT_FILE"), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -41,7 +40,7 @@ class Container:
         if self._client is None:
             from vantage6.algorithm.client import AlgorithmClient  # noqa: PLC0415 - loads gRPC
 
-            token = Path(self._need("TOKEN_FILE")).read_text(encoding="utf-8").strip()
+            token = self._read("TOKEN_FILE").decode().strip()
             self._client = AlgorithmClient.connect(self._need("PROXY_ADDRESS"), token)
         return self._client
 
@@ -57,6 +56,8 @@ class Container:
         return [self._database(label, f"{_variable(label)}_") for label in labels[:count]]
 
     def _database(self, label: str, prefix: str) -> Database:
+        from vantage6.algorithm.databases import Database  # noqa: PLC0415 - for those who read any
+
         kind, socket = (self._environment.get(f"{prefix}DATABASE_{name}", "") for name in ("TYPE", "SOCKET"))
         return Database(label, self._need(f"{prefix}DATABASE_URI"), kind, socket)
 
@@ -68,6 +69,10 @@ class Container:
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+
+    def _read(self, name: str) -> bytes:
+        with open(self._need(name), "rb") as file:
+            return file.read()
 
     def _need(self, name: str) -> str:
         value = self._environment.get(name)

@@ -13,25 +13,23 @@ task's arguments, the outermost decorator's first. Databases are taken in the or
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 _ATTRIBUTE = "__vantage6__"
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-@dataclass(frozen=True)
-class Hand:
-    """Something that a function is handed, `count` times; frames are those of `library`."""
+# Data classes would do, and take as long to load as all the rest of this package.
+class Hand(NamedTuple):
+    """Something that a function is handed, so many `times`; frames are those of `library`."""
 
     kind: Literal["client", "run", "frame", "database"]
-    count: int = 1
+    times: int = 1
     library: str = "pandas"
 
 
-@dataclass(frozen=True)
-class Declaration:
+class Declaration(NamedTuple):
     """What a function is handed, in order."""
 
     hands: tuple[Hand, ...] = ()
@@ -39,12 +37,12 @@ class Declaration:
     @property
     def width(self) -> int:
         """How many parameters these are."""
-        return sum(hand.count for hand in self.hands)
+        return sum(hand.times for hand in self.hands)
 
     @property
     def databases(self) -> int:
         """How many of the task's databases it reads."""
-        return sum(hand.count for hand in self.hands if hand.kind in ("frame", "database"))
+        return sum(hand.times for hand in self.hands if hand.kind in ("frame", "database"))
 
 
 def declaration(function: object) -> Declaration | None:

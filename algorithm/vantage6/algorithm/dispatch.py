@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from types import FunctionType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vantage6.algorithm.arguments import check
 from vantage6.algorithm.decorators import Declaration, declaration
@@ -28,8 +27,7 @@ class Surroundings(Protocol):
     def client(self) -> AlgorithmClient: ...
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A task's input, understood."""
 
     method: str
@@ -62,8 +60,8 @@ def read_call(data: bytes) -> Call:
 
 def methods(package: ModuleType) -> dict[str, Callable[..., object]]:
     """The functions that a task may call: declared ones with a public name, nothing else that the module holds."""
-    members = inspect.getmembers(package, inspect.isfunction)
-    return {name: function for name, function in members if not name.startswith("_") and declaration(function)}
+    found = ((name, each) for name, each in vars(package).items() if isinstance(each, FunctionType))
+    return {name: function for name, function in found if not name.startswith("_") and declaration(function)}
 
 
 def dispatch(package: ModuleType, data: bytes, surroundings: Surroundings) -> bytes:
@@ -86,9 +84,9 @@ def _handed(declared: Declaration, surroundings: Surroundings) -> list[object]:
     handed: list[object] = []
     for hand in declared.hands:
         if hand.kind == "frame":
-            handed += [source.frame(hand.library) for source in islice(sources, hand.count)]
+            handed += [source.frame(hand.library) for source in islice(sources, hand.times)]
         elif hand.kind == "database":
-            handed += [source.database() for source in islice(sources, hand.count)]
+            handed += [source.database() for source in islice(sources, hand.times)]
         else:
             client = surroundings.client()
             handed.append(client if hand.kind == "client" else client.run)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 from vantage6.algorithm.client import AlgorithmClient, SiteResult, Subtask
 from vantage6.algorithm.databases import Database, load
 from vantage6.algorithm.dispatch import dispatch, read_call
-from vantage6.algorithm.entrypoint import describe
 from vantage6.algorithm.errors import AlgorithmError, InputError
+from vantage6.algorithm.failures import describe
 from vantage6.algorithm.mock_faults import Disclosure, Fails, Fault, Leaving, Refuses, Slow
 from vantage6.algorithm.mock_proxy import MockProxy
 from vantage6.api.v1 import algorithm_pb2 as pb

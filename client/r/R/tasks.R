@@ -12,6 +12,12 @@
 #'   values; wrap them in [I()] to send a list of one.
 #' @param name,description For people, seen by the server: not sealed.
 #' @param databases Labels of the databases that it may read.
+#' @param deadline Seconds until unfinished results fail.
+#' @param retries How often a result is tried again that was lost, or whose site failed.
+#' @param min_results The task is complete when so many are.
+#' @param priority Higher goes first.
+#' @param fail_fast End it as soon as it cannot be completed any more.
+#' @param retry_failures Every failure is tried again, the algorithm's own too.
 #' @return The task, for [wait_task()] and [results()].
 #' @examples
 #' \dontrun{
@@ -20,15 +26,18 @@
 #' }
 #' @export
 create_task <- function(client, collaboration, organizations, image, method, ..., name = "", description = "",
-                        databases = "default") {
+                        databases = "default", deadline = NULL, retries = NULL, min_results = NULL, priority = NULL,
+                        fail_fast = FALSE, retry_failures = FALSE) {
   arguments <- list(...)
   named <- if (is.null(names(arguments))) rep(FALSE, length(arguments)) else nzchar(names(arguments))
   input <- list(method = method, args = unname(arguments[!named]))
   if (any(named)) input$kwargs <- arguments[named]
   body <- list(
     collaboration_id = as.integer(collaboration), image = image, name = name, description = description,
-    databases = I(databases)
+    databases = I(databases), fail_fast = fail_fast, retry_failures = retry_failures
   )
+  for (each in c("retries", "min_results", "priority")) body[[each]] <- get(each) # NULL adds nothing
+  if (!is.null(deadline)) body$deadline <- format(Sys.time() + deadline, "%Y-%m-%dT%H:%M:%SZ", tz = "UTC")
   if (isTRUE(client$proxied)) {
     body$organizations <- I(as.integer(organizations))
     body$input <- input
@@ -147,7 +156,10 @@ deserialize <- function(data) {
       jsonlite::fromJSON(text)
     },
     bytes = rest,
-    stop("the output is in the format ", format, ", which this package does not read", call. = FALSE)
+    stop(
+      "the output is in the format ", format, ", which this package does not read: leave the task's output_format at json",
+      call. = FALSE
+    )
   )
 }
 

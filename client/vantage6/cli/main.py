@@ -12,6 +12,7 @@ import os
 import rich_click as click
 
 from vantage6.cli import output
+from vantage6.cli.access import second_factor, session
 from vantage6.cli.connection import Connection, connected, log_in, remember
 from vantage6.cli.keys import keys
 from vantage6.cli.parties import collaboration, node, organization
@@ -88,5 +89,5 @@ def whoami(connection: Connection, as_json: bool) -> None:
         output.show_one(client.whoami, as_json=as_json)
 
 
-for group in (task, organization, collaboration, node, user, keys, proxy):
+for group in (task, organization, collaboration, node, user, session, second_factor, keys, proxy):
     main.add_command(group)

@@ -7,6 +7,7 @@ import binascii
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from vantage6.client.bridge import Serialized
 from vantage6.common.errors import InvalidArgument, NotFound, ResourceExhausted, Vantage6Error
 from vantage6.common.serialization import deserialize
 
@@ -19,7 +20,7 @@ LARGEST = 64 * 1024 * 1024
 """Bytes of an output that is handed on in JSON; larger ones are for `v6 task result`."""
 TAKEN = {
     "collaboration_id", "organizations", "image", "name", "description", "database", "databases", "deadline", "retries",
-    "min_results", "priority", "input",
+    "min_results", "priority", "fail_fast", "retry_failures", "input",
 }  # fmt: skip
 
 
@@ -51,6 +52,8 @@ class Sealing:
                 retries=_number(asked, "retries"),
                 min_results=_number(asked, "min_results"),
                 priority=_number(asked, "priority"),
+                fail_fast=_truth(asked, "fail_fast"),
+                retry_failures=_truth(asked, "retry_failures"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidArgument(f"the task is not complete, or one of its fields is no good: {error!r}") from error
@@ -76,6 +79,12 @@ def _number(asked: Mapping[str, Any], name: str) -> int | None:
     return int(asked[name]) if name in asked else None
 
 
+def _truth(asked: Mapping[str, Any], name: str) -> bool:
+    if not isinstance(value := asked.get(name, False), bool):
+        raise InvalidArgument(f"{name}: true or false", field=name)
+    return value
+
+
 def _recipients(asked: Mapping[str, Any]) -> tuple[list[int], object]:
     """The organizations, and the input for all of them: beside them as it is, or with each as base64, as in 1.x."""
     try:
@@ -86,7 +95,10 @@ def _recipients(asked: Mapping[str, Any]) -> tuple[list[int], object]:
             return ids, asked["input"]
         if len(inputs) != 1 or "input" in asked or not all("input" in each for each in organizations):
             raise InvalidArgument("input: one for all organizations; create a task for each other one", field="input")
-        return ids, deserialize(base64.b64decode(inputs.pop(), validate=True))
+        data = base64.b64decode(inputs.pop(), validate=True)
+        value = deserialize(data)
+        # A table of another language comes out of Arrow here as pandas would have it: it goes on as it came.
+        return ids, Serialized(data) if data[:6].lower() == b"arrow." else value
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise InvalidArgument('organizations: a list of {"id": …, "input": base64}', field="organizations") from error
 

@@ -36,7 +36,11 @@ def task() -> None:
 @click.option("--name", default="", help="For people; not sealed.")
 @click.option("--description", default="", help="For people; not sealed.")
 @click.option("--deadline", type=click.IntRange(1), help="Seconds until unfinished results fail.")
-@click.option("--retries", type=click.IntRange(0), help="How often a lost result is tried again.")
+@click.option(
+    "--retries", type=click.IntRange(0), help="How often a result is tried again that was lost, or whose site failed."
+)
+@click.option("--retry-failures", is_flag=True, help="Every failure is tried again, the algorithm's own too.")
+@click.option("--fail-fast", is_flag=True, help="End it as soon as it cannot be completed any more.")
 @click.option("--min-results", type=click.IntRange(1), help="The task is complete when so many are.")
 @click.option("--priority", type=int, help="Higher goes first.")
 @click.option("--wait", is_flag=True, help="Wait until it is complete.")

@@ -127,7 +127,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def network_file(request: pytest.FixtureRequest) -> NetworkFile | None:
     """The real network to use, if any."""
-    path = request.config.getoption("--network")
+    path = request.config.getoption("--network", None)
     return NetworkFile(Path(path)) if path else None
 
 

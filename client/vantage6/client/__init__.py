@@ -2,6 +2,7 @@
 
 from vantage6.client._models import (
     Collaboration,
+    LogIn,
     LogLine,
     Node,
     Organization,
@@ -9,6 +10,7 @@ from vantage6.client._models import (
     ResultState,
     Role,
     Rule,
+    SecondFactor,
     Task,
     TaskResult,
     TaskState,
@@ -22,6 +24,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Collaboration",
+    "LogIn",
     "LogLine",
     "Node",
     "Organization",
@@ -29,6 +32,7 @@ __all__ = [
     "ResultState",
     "Role",
     "Rule",
+    "SecondFactor",
     "Task",
     "TaskResult",
     "TaskState",

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vantage6.api.v1 import organization_pb2
+from vantage6.client import _contract as v1
 from vantage6.client._models import Collaboration, Organization, Task
 from vantage6.client._payloads import Content
 from vantage6.common.envelope import (
@@ -58,7 +58,8 @@ class Encryption:
         ring = await asyncio.to_thread(KeyRing.load, path, passphrase)
         own = Organization.read(
             await self._session.ask(
-                self._session.organizations.GetOrganization, organization_pb2.GetOrganizationRequest(id=organization_id)
+                self._session.organizations.GetOrganization,
+                v1.organization_pb2.GetOrganizationRequest(id=organization_id),
             )
         )
         if not own.public_key:
@@ -82,7 +83,7 @@ class Encryption:
         return ring
 
     async def _upload(self, organization_id: int, key: PublicKey) -> None:
-        request = organization_pb2.UpdateOrganizationRequest(id=organization_id, public_key=key.to_pem())
+        request = v1.organization_pb2.UpdateOrganizationRequest(id=organization_id, public_key=key.to_pem())
         await self._session.ask(self._session.organizations.UpdateOrganization, request)
 
     def required(self, collaboration: Collaboration) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vantage6.api.v1 import result_pb2
+from vantage6.client import _contract as v1
 from vantage6.client._models import Collaboration, Organization, Result, Task, TaskResult
 from vantage6.client._parties import Collaborations, Organizations
 from vantage6.client._payloads import ValueFile, download
@@ -60,11 +60,11 @@ class Harvest:
             for message in messages:
                 yield await self._opened(message, where, values.get(message.id))
 
-    async def _fetch(self, ids: Sequence[int]) -> list[result_pb2.Result]:
-        request = result_pb2.ListResultsRequest(
+    async def _fetch(self, ids: Sequence[int]) -> list[v1.result_pb2.Result]:
+        request = v1.result_pb2.ListResultsRequest(
             task_id=self._task.id, ids=ids, include_content=True, content_kinds=["output"]
         )
-        found: dict[int, result_pb2.Result] = {}
+        found: dict[int, v1.result_pb2.Result] = {}
         async for message in self._session.stream(self._session.results.ListResults, request):
             found[message.id] = message
         if missing := [id_ for id_ in ids if id_ not in found]:
@@ -87,7 +87,7 @@ class Harvest:
             self._senders[each.id] = each
 
     def _open_small(
-        self, messages: Sequence[result_pb2.Result], where: Collaboration
+        self, messages: Sequence[v1.result_pb2.Result], where: Collaboration
     ) -> dict[int, tuple[object] | _Failed]:
         """Opens what came inside the messages; one thread for all, since each takes some microseconds only."""
         values: dict[int, tuple[object] | _Failed] = {}
@@ -102,7 +102,7 @@ class Harvest:
                 break
         return values
 
-    def _open(self, message: result_pb2.Result, where: Collaboration) -> bytes:
+    def _open(self, message: v1.result_pb2.Result, where: Collaboration) -> bytes:
         data, sender = message.output_content.inline, self._senders[message.organization_id]
         if self._encryption.required(where):
             return self._encryption.open_small(data, sender, self._task)
@@ -111,7 +111,7 @@ class Harvest:
         return data
 
     async def _opened(
-        self, message: result_pb2.Result, where: Collaboration, opened: tuple[object] | _Failed | None
+        self, message: v1.result_pb2.Result, where: Collaboration, opened: tuple[object] | _Failed | None
     ) -> TaskResult:
         result, sender = Result.read(message), self._senders[message.organization_id]
         if result.task_id != self._task.id:
@@ -139,7 +139,7 @@ class Harvest:
         return fresh
 
     async def _saved(
-        self, message: result_pb2.Result, where: Collaboration, sender: Organization, folder: Path
+        self, message: v1.result_pb2.Result, where: Collaboration, sender: Organization, folder: Path
     ) -> Path:
         """The file with the output, which has its name only once all of it has arrived and is authentic."""
         await asyncio.to_thread(lambda: folder.mkdir(parents=True, exist_ok=True))
@@ -155,7 +155,7 @@ class Harvest:
                 raise
 
     async def _content(
-        self, message: result_pb2.Result, where: Collaboration, sender: Organization, target: Target
+        self, message: v1.result_pb2.Result, where: Collaboration, sender: Organization, target: Target
     ) -> None:
         content = message.output_content
         opener = None

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from vantage6.api.v1 import result_pb2
+from vantage6.client import _contract as v1
 from vantage6.client._models import LogLine, Organization, Result, ResultState, Task
 from vantage6.client._parties import Collaborations, Organizations
 from vantage6.common.envelope import Purpose
@@ -14,7 +14,6 @@ from vantage6.common.envelope import Purpose
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from vantage6.api.v1 import event_pb2
     from vantage6.client._encryption import Encryption
     from vantage6.client._session import Session
     from vantage6.client._waiting import Waiting
@@ -47,20 +46,20 @@ class Logs:
                 if event.HasField("result") and only is not None:
                     return
         # The end went by unseen, or events are no longer kept.
-        request = result_pb2.ListResultsRequest(task_id=self._task.id)
+        request = v1.result_pb2.ListResultsRequest(task_id=self._task.id)
         async for message in self._session.stream(self._session.results.ListResults, request):
             if only in (None, message.id):
                 for line in await self._kept(message.id):
                     yield line
 
-    def _of(self, event: event_pb2.Event) -> int | None:
+    def _of(self, event: v1.event_pb2.Event) -> int | None:
         """The result that has printed something or has come to its end, if it is one of this task."""
         if event.HasField("log") and event.log.task_id == self._task.id:
             return event.log.result_id
         final = event.HasField("result") and ResultState(event.result.state).final
         return event.result.result_id if final and event.result.task_id == self._task.id else None
 
-    async def _live(self, event: event_pb2.Event) -> list[LogLine]:
+    async def _live(self, event: v1.event_pb2.Event) -> list[LogLine]:
         said = event.log
         lines = await self._opened(said.lines, said.organization_id, said.result_id)
         shown = self._shown.setdefault(said.result_id, Counter())
@@ -72,7 +71,7 @@ class Logs:
 
     async def _kept(self, id_: int) -> list[LogLine]:
         """The end of a log, without what was shown before."""
-        message = await self._session.ask(self._session.results.GetResult, result_pb2.GetResultRequest(id=id_))
+        message = await self._session.ask(self._session.results.GetResult, v1.result_pb2.GetResultRequest(id=id_))
         if not message.HasField("log_content"):
             return []
         result = Result.read(message)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from vantage6.api.v1 import (
+        auth_pb2,
         collaboration_pb2,
         node_pb2,
         organization_pb2,
@@ -68,6 +69,34 @@ class WhoAmI(Shown):
     username: str
     organization_id: int | None
     organization_name: str
+
+
+@dataclass(frozen=True)
+class LogIn(Shown):
+    """One session of the user: `current` is the one that asks."""
+
+    id: int
+    ip: str
+    current: bool
+    create_time: dt.datetime | None = None
+    last_used_time: dt.datetime | None = None
+
+    @classmethod
+    def read(cls, message: auth_pb2.Session) -> LogIn:
+        created, used = _time(message, "create_time"), _time(message, "last_used_time")
+        return cls(message.id, message.ip, message.current, created, used)
+
+
+@dataclass(frozen=True)
+class SecondFactor(Shown):
+    """What an authenticator is told: the secret in base32, or `uri` as a QR code."""
+
+    secret: str = field(repr=False)
+    uri: str = field(repr=False)
+
+    @classmethod
+    def read(cls, message: auth_pb2.SecondFactor) -> SecondFactor:
+        return cls(message.secret, message.uri)
 
 
 @dataclass(frozen=True)
@@ -212,6 +241,7 @@ class Task(Shown):
     min_results: int | None = None
     priority: int = 0
     fail_fast: bool = False
+    retry_failures: bool = False
     key: str = field(default="", repr=False)
     """Envelopes are bound to it."""
 
@@ -237,6 +267,7 @@ class Task(Shown):
             min_results=message.min_results if message.HasField("min_results") else None,
             priority=message.priority,
             fail_fast=message.fail_fast,
+            retry_failures=message.retry_failures,
             key=message.key,
         )
 

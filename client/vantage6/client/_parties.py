@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from vantage6.api.v1 import collaboration_pb2, node_pb2, organization_pb2
+from vantage6.client import _contract as v1
 from vantage6.client._models import Collaboration, Node, Organization
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ class Organizations(Noun):
     """The parties that hold data, ask questions, or both."""
 
     async def get(self, id: int) -> Organization:  # noqa: A002
-        request = organization_pb2.GetOrganizationRequest(id=id)
+        request = v1.organization_pb2.GetOrganizationRequest(id=id)
         return Organization.read(await self._session.ask(self._session.organizations.GetOrganization, request))
 
     async def list(self, collaboration: int | None = None, name: str | None = None) -> AsyncIterator[Organization]:
-        request = organization_pb2.ListOrganizationsRequest(collaboration_id=collaboration, name=name)
+        request = v1.organization_pb2.ListOrganizationsRequest(collaboration_id=collaboration, name=name)
         async for each in self._session.stream(self._session.organizations.ListOrganizations, request):
             yield Organization.read(each)
 
@@ -48,7 +48,7 @@ class Organizations(Noun):
         zipcode: str = "",
         country: str = "",
     ) -> Organization:
-        request = organization_pb2.CreateOrganizationRequest(
+        request = v1.organization_pb2.CreateOrganizationRequest(
             name=name,
             domain=domain,
             address1=address1,
@@ -72,7 +72,7 @@ class Organizations(Noun):
         public_key: bytes | None = None,
     ) -> Organization:
         """Changes what is given and leaves the rest."""
-        request = organization_pb2.UpdateOrganizationRequest(
+        request = v1.organization_pb2.UpdateOrganizationRequest(
             id=id,
             name=name,
             domain=domain,
@@ -85,7 +85,7 @@ class Organizations(Noun):
         return Organization.read(await self._session.ask(self._session.organizations.UpdateOrganization, request))
 
     async def delete(self, id: int) -> None:  # noqa: A002
-        request = organization_pb2.DeleteOrganizationRequest(id=id)
+        request = v1.organization_pb2.DeleteOrganizationRequest(id=id)
         await self._session.ask(self._session.organizations.DeleteOrganization, request)
 
 
@@ -93,16 +93,16 @@ class Collaborations(Noun):
     """Groups of organizations that analyse data together."""
 
     async def get(self, id: int) -> Collaboration:  # noqa: A002
-        request = collaboration_pb2.GetCollaborationRequest(id=id)
+        request = v1.collaboration_pb2.GetCollaborationRequest(id=id)
         return Collaboration.read(await self._session.ask(self._session.collaborations.GetCollaboration, request))
 
     async def list(self, organization: int | None = None, name: str | None = None) -> AsyncIterator[Collaboration]:
-        request = collaboration_pb2.ListCollaborationsRequest(organization_id=organization, name=name)
+        request = v1.collaboration_pb2.ListCollaborationsRequest(organization_id=organization, name=name)
         async for each in self._session.stream(self._session.collaborations.ListCollaborations, request):
             yield Collaboration.read(each)
 
     async def create(self, name: str, organizations: Sequence[int], *, encrypted: bool = True) -> Collaboration:
-        request = collaboration_pb2.CreateCollaborationRequest(
+        request = v1.collaboration_pb2.CreateCollaborationRequest(
             name=name, organization_ids=organizations, encrypted=encrypted, idempotency_key=new_key()
         )
         return Collaboration.read(await self._session.ask(self._session.collaborations.CreateCollaboration, request))
@@ -114,21 +114,21 @@ class Collaborations(Noun):
         organizations: Sequence[int] = (),
     ) -> Collaboration:
         """Changes the name, or replaces the members; what is not given stays."""
-        request = collaboration_pb2.UpdateCollaborationRequest(id=id, name=name, organization_ids=organizations)
+        request = v1.collaboration_pb2.UpdateCollaborationRequest(id=id, name=name, organization_ids=organizations)
         return Collaboration.read(await self._session.ask(self._session.collaborations.UpdateCollaboration, request))
 
     async def delete(self, id: int) -> None:  # noqa: A002
         """Deletes it with its nodes, tasks, results and payloads."""
-        request = collaboration_pb2.DeleteCollaborationRequest(id=id)
+        request = v1.collaboration_pb2.DeleteCollaborationRequest(id=id)
         await self._session.ask(self._session.collaborations.DeleteCollaboration, request)
 
     async def add_organization(self, id: int, organization: int) -> Collaboration:  # noqa: A002
-        request = collaboration_pb2.AddCollaborationOrganizationRequest(collaboration_id=id, id=organization)
+        request = v1.collaboration_pb2.AddCollaborationOrganizationRequest(collaboration_id=id, id=organization)
         method = self._session.collaborations.AddCollaborationOrganization
         return Collaboration.read(await self._session.ask(method, request))
 
     async def remove_organization(self, id: int, organization: int) -> Collaboration:  # noqa: A002
-        request = collaboration_pb2.RemoveCollaborationOrganizationRequest(collaboration_id=id, id=organization)
+        request = v1.collaboration_pb2.RemoveCollaborationOrganizationRequest(collaboration_id=id, id=organization)
         method = self._session.collaborations.RemoveCollaborationOrganization
         return Collaboration.read(await self._session.ask(method, request))
 
@@ -137,7 +137,7 @@ class Nodes(Noun):
     """The data stations' workers, one per organization and collaboration."""
 
     async def get(self, id: int) -> Node:  # noqa: A002
-        return Node.read(await self._session.ask(self._session.nodes.GetNode, node_pb2.GetNodeRequest(id=id)))
+        return Node.read(await self._session.ask(self._session.nodes.GetNode, v1.node_pb2.GetNodeRequest(id=id)))
 
     async def list(
         self,
@@ -146,7 +146,7 @@ class Nodes(Noun):
         online: bool | None = None,
         name: str | None = None,
     ) -> AsyncIterator[Node]:
-        request = node_pb2.ListNodesRequest(
+        request = v1.node_pb2.ListNodesRequest(
             collaboration_id=collaboration, organization_id=organization, online=online, name=name
         )
         async for each in self._session.stream(self._session.nodes.ListNodes, request):
@@ -154,19 +154,19 @@ class Nodes(Noun):
 
     async def create(self, collaboration: int, organization: int | None = None, name: str = "") -> Node:
         """Registers a node. Its `api_key` is in this answer and nowhere else."""
-        request = node_pb2.CreateNodeRequest(
+        request = v1.node_pb2.CreateNodeRequest(
             collaboration_id=collaboration, organization_id=organization, name=name, idempotency_key=new_key()
         )
         return Node.read(await self._session.ask(self._session.nodes.CreateNode, request))
 
     async def update(self, id: int, name: str | None = None) -> Node:  # noqa: A002
-        request = node_pb2.UpdateNodeRequest(id=id, name=name)
+        request = v1.node_pb2.UpdateNodeRequest(id=id, name=name)
         return Node.read(await self._session.ask(self._session.nodes.UpdateNode, request))
 
     async def delete(self, id: int) -> None:  # noqa: A002
-        await self._session.ask(self._session.nodes.DeleteNode, node_pb2.DeleteNodeRequest(id=id))
+        await self._session.ask(self._session.nodes.DeleteNode, v1.node_pb2.DeleteNodeRequest(id=id))
 
     async def reset_api_key(self, id: int) -> Node:  # noqa: A002
         """Makes a new API key, which is in this answer only; the old one stops working at once."""
-        request = node_pb2.ResetNodeApiKeyRequest(id=id)
+        request = v1.node_pb2.ResetNodeApiKeyRequest(id=id)
         return Node.read(await self._session.ask(self._session.nodes.ResetNodeApiKey, request))

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from google.api import httpbody_pb2
-
-from vantage6.api.v1 import payload_pb2
+from vantage6.client import _contract as v1
 from vantage6.common.channel import MAX_MESSAGE
 from vantage6.common.chunks import CHUNK, INLINE_LIMIT, Bytes, chunked
 from vantage6.common.errors import DataLoss, InvalidArgument, OutOfRange, SerializationError, Unavailable
 from vantage6.common.outgoing import Outgoing, OutgoingMade, Requests, overlapped, pieces_of
+from vantage6.common.payload_wire import read_method, write_method
 from vantage6.common.serialization import serialize
 
 if TYPE_CHECKING:
@@ -42,6 +41,13 @@ class Content:
     pieces: Callable[[], Iterable[bytes]]
 
 
+@dataclass(frozen=True)
+class Serialized:
+    """A value that is in a format already, with its name in front, such as `arrow.…`: it goes as it is."""
+
+    data: bytes
+
+
 def content_of(value: object) -> Content:
     """What the algorithm's container will find: a file as it is behind `bytes.`, never in memory; else serialized."""
     if isinstance(value, Path):
@@ -49,7 +55,10 @@ def content_of(value: object) -> Content:
             raise InvalidArgument(f"input: there is no file {value}", field="input")
         head = b"bytes."
         return Content(len(head) + value.stat().st_size, lambda: itertools.chain([head], _file_pieces(value)))
-    data = serialize(value, "bytes" if isinstance(value, bytes) else "json")
+    if isinstance(value, Serialized):
+        data = value.data
+    else:
+        data = serialize(value, "bytes" if isinstance(value, bytes) else "json")
     return Content(len(data), lambda: chunked(data))
 
 
@@ -90,37 +99,37 @@ async def place(session: Session, collaboration_id: int, content: Content, copie
     """
     if content.size <= INLINE_LIMIT and content.size * copies <= REQUEST:
         return await asyncio.to_thread(lambda: b"".join(content.pieces())), ""
-    with OutgoingMade(content.pieces(), content.size) as source:
-        return b"", await upload(session, collaboration_id, source)
+    return b"", await upload(session, collaboration_id, content)
 
 
-async def upload(session: Session, collaboration_id: int, source: Outgoing) -> str:
+async def upload(session: Session, collaboration_id: int, content: Content) -> str:
     """Stores what is made meanwhile and returns the payload's id."""
-    for attempt in range(1, ATTEMPTS + 1):
-        announce = payload_pb2.CreatePayloadRequest(
-            collaboration_id=collaboration_id, size=source.size, idempotency_key=uuid.uuid4().hex
+    for attempt in range(1, DAMAGED + 1):
+        announce = v1.payload_pb2.CreatePayloadRequest(
+            collaboration_id=collaboration_id, size=content.size, idempotency_key=uuid.uuid4().hex
         )
         try:
-            return await _upload(session, await session.ask(session.payloads.CreatePayload, announce), source)
-        except DataLoss:  # Discarded by the server: once more, as a new upload.
+            with OutgoingMade(content.pieces(), content.size) as source:
+                return await _upload(session, await session.ask(session.payloads.CreatePayload, announce), source)
+        except DataLoss:  # Discarded by the server, or it forgot too much: once more, as a new upload.
             if attempt == DAMAGED:
                 raise
     raise DataLoss("the payload arrived damaged again and again")
 
 
-async def _upload(session: Session, payload: payload_pb2.Payload, source: Outgoing) -> str:
+async def _upload(session: Session, payload: v1.payload_pb2.Payload, source: Outgoing) -> str:
     for attempt in range(1, ATTEMPTS + 1):
         if payload.complete:
             return payload.id
         try:
             with Requests() as requests:
                 stream = requests.watch(_requests(payload.id, source, int(payload.received)))
-                return (await session.upload(session.payloads.WritePayload, stream)).id
+                return (await session.upload(write_method(session.channel), stream)).id
         except (Unavailable, OutOfRange):
             if attempt == ATTEMPTS:
                 raise
             await pause(attempt)
-        payload = await session.ask(session.payloads.GetPayload, payload_pb2.GetPayloadRequest(id=payload.id))
+        payload = await session.ask(session.payloads.GetPayload, v1.payload_pb2.GetPayloadRequest(id=payload.id))
     raise Unavailable("the payload could not be stored")
 
 
@@ -128,23 +137,22 @@ async def _requests(
     id: str,  # noqa: A002
     source: Outgoing,
     offset: int,
-) -> AsyncGenerator[payload_pb2.WritePayloadRequest]:
-    yield payload_pb2.WritePayloadRequest(id=id, offset=offset)
+) -> AsyncGenerator[v1.payload_pb2.WritePayloadRequest | Bytes]:
+    yield v1.payload_pb2.WritePayloadRequest(id=id, offset=offset)
     async with aclosing(pieces_of(source, offset)) as pieces:
         async for piece in pieces:
-            content = httpbody_pb2.HttpBody(content_type="application/octet-stream", data=piece)
-            yield payload_pb2.WritePayloadRequest(content=content)
-    yield payload_pb2.WritePayloadRequest(sha256=await asyncio.to_thread(source.digest))
+            yield piece
+    yield v1.payload_pb2.WritePayloadRequest(sha256=await asyncio.to_thread(source.digest))
 
 
 async def download(session: Session, id: str, into: Incoming) -> None:  # noqa: A002
     """Fetches a payload; it is opened while it arrives, and where it broke off it goes on."""
-    known = await session.ask(session.payloads.GetPayload, payload_pb2.GetPayloadRequest(id=id))
+    known = await session.ask(session.payloads.GetPayload, v1.payload_pb2.GetPayloadRequest(id=id))
     for attempt in range(1, ATTEMPTS + 1):
-        request = payload_pb2.ReadPayloadRequest(id=id, offset=into.received)
+        request = v1.payload_pb2.ReadPayloadRequest(id=id, offset=into.received)
         try:
-            async with aclosing(session.stream(session.payloads.ReadPayload, request)) as bodies:
-                await overlapped(bodies, lambda body: into.write(body.data))
+            async with aclosing(session.stream(read_method(session.channel), request)) as pieces:
+                await overlapped(pieces, into.write)
             break
         except Unavailable:
             if attempt == ATTEMPTS:

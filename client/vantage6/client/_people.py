@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vantage6.api.v1 import role_pb2, user_pb2
+from vantage6.client import _contract as v1
 from vantage6.client._models import Role, Rule, User
 from vantage6.client._parties import Noun, new_key
 
@@ -16,10 +16,10 @@ class Users(Noun):
     """People with a password."""
 
     async def get(self, id: int) -> User:  # noqa: A002
-        return User.read(await self._session.ask(self._session.users.GetUser, user_pb2.GetUserRequest(id=id)))
+        return User.read(await self._session.ask(self._session.users.GetUser, v1.user_pb2.GetUserRequest(id=id)))
 
     async def list(self, organization: int | None = None, username: str | None = None) -> AsyncIterator[User]:
-        request = user_pb2.ListUsersRequest(organization_id=organization, username=username)
+        request = v1.user_pb2.ListUsersRequest(organization_id=organization, username=username)
         async for each in self._session.stream(self._session.users.ListUsers, request):
             yield User.read(each)
 
@@ -35,7 +35,7 @@ class Users(Noun):
         lastname: str = "",
     ) -> User:
         """Creates a user, in the own organization unless told which, with roles by their names."""
-        request = user_pb2.CreateUserRequest(
+        request = v1.user_pb2.CreateUserRequest(
             username=username,
             email=email,
             password=password,
@@ -61,7 +61,7 @@ class Users(Noun):
         organization: int | None = None,
     ) -> User:
         """Changes what is given. Who changes the own password gives the current one too."""
-        request = user_pb2.UpdateUserRequest(
+        request = v1.user_pb2.UpdateUserRequest(
             id=id,
             username=username,
             email=email,
@@ -75,24 +75,24 @@ class Users(Noun):
         return User.read(await self._session.ask(self._session.users.UpdateUser, request))
 
     async def delete(self, id: int) -> None:  # noqa: A002
-        await self._session.ask(self._session.users.DeleteUser, user_pb2.DeleteUserRequest(id=id))
+        await self._session.ask(self._session.users.DeleteUser, v1.user_pb2.DeleteUserRequest(id=id))
 
 
 class Roles(Noun):
     """Named bundles of rules."""
 
     async def get(self, id: int) -> Role:  # noqa: A002
-        return Role.read(await self._session.ask(self._session.roles.GetRole, role_pb2.GetRoleRequest(id=id)))
+        return Role.read(await self._session.ask(self._session.roles.GetRole, v1.role_pb2.GetRoleRequest(id=id)))
 
     async def list(self, organization: int | None = None) -> AsyncIterator[Role]:
-        request = role_pb2.ListRolesRequest(organization_id=organization)
+        request = v1.role_pb2.ListRolesRequest(organization_id=organization)
         async for each in self._session.stream(self._session.roles.ListRoles, request):
             yield Role.read(each)
 
     async def create(
         self, name: str, rules: Sequence[Rule], description: str = "", organization: int | None = None
     ) -> Role:
-        request = role_pb2.CreateRoleRequest(
+        request = v1.role_pb2.CreateRoleRequest(
             name=name,
             description=description,
             rules=_rules(rules),
@@ -109,17 +109,17 @@ class Roles(Noun):
         rules: Sequence[Rule] = (),
     ) -> Role:
         """Changes what is given; `rules` replace those that the role has."""
-        request = role_pb2.UpdateRoleRequest(id=id, name=name, description=description, rules=_rules(rules))
+        request = v1.role_pb2.UpdateRoleRequest(id=id, name=name, description=description, rules=_rules(rules))
         return Role.read(await self._session.ask(self._session.roles.UpdateRole, request))
 
     async def delete(self, id: int) -> None:  # noqa: A002
-        await self._session.ask(self._session.roles.DeleteRole, role_pb2.DeleteRoleRequest(id=id))
+        await self._session.ask(self._session.roles.DeleteRole, v1.role_pb2.DeleteRoleRequest(id=id))
 
     async def rules(self) -> AsyncIterator[Rule]:
         """Every rule that there is."""
-        async for each in self._session.stream(self._session.roles.ListRules, role_pb2.ListRulesRequest()):
+        async for each in self._session.stream(self._session.roles.ListRules, v1.role_pb2.ListRulesRequest()):
             yield Rule.read(each)
 
 
-def _rules(rules: Sequence[Rule]) -> list[role_pb2.Rule]:
-    return [role_pb2.Rule(resource=rule.resource, operation=rule.operation, scope=rule.scope) for rule in rules]
+def _rules(rules: Sequence[Rule]) -> list[v1.role_pb2.Rule]:
+    return [v1.role_pb2.Rule(resource=rule.resource, operation=rule.operation, scope=rule.scope) for rule in rules]

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from vantage6.api.v1 import auth_pb2
-from vantage6.api.v1.auth_pb2_grpc import AuthServiceStub
-from vantage6.api.v1.collaboration_pb2_grpc import CollaborationServiceStub
-from vantage6.api.v1.event_pb2_grpc import EventServiceStub
-from vantage6.api.v1.node_pb2_grpc import NodeServiceStub
-from vantage6.api.v1.organization_pb2_grpc import OrganizationServiceStub
-from vantage6.api.v1.payload_pb2_grpc import PayloadServiceStub
-from vantage6.api.v1.result_pb2_grpc import ResultServiceStub
-from vantage6.api.v1.role_pb2_grpc import RoleServiceStub
-from vantage6.api.v1.system_pb2_grpc import SystemServiceStub
-from vantage6.api.v1.task_pb2_grpc import TaskServiceStub
-from vantage6.api.v1.user_pb2_grpc import UserServiceStub
+from vantage6.client import _contract as v1
 from vantage6.client._login import Login, LoginFile
 from vantage6.common.channel import Endpoint, open_channel
 from vantage6.common.errors import Unauthenticated, from_rpc_error
@@ -60,25 +49,25 @@ class Session:
         # Log-ins and renewals go without the access token: a stale one must not stand in their way.
         self._bare = open_channel(endpoint)
         self.channel = open_channel(endpoint, token=lambda: self._access)
-        self.auth = AuthServiceStub(self._bare)
-        self.session = AuthServiceStub(self.channel)
-        self.collaborations = CollaborationServiceStub(self.channel)
-        self.events = EventServiceStub(self.channel)
-        self.nodes = NodeServiceStub(self.channel)
-        self.organizations = OrganizationServiceStub(self.channel)
-        self.payloads = PayloadServiceStub(self.channel)
-        self.results = ResultServiceStub(self.channel)
-        self.roles = RoleServiceStub(self.channel)
-        self.system = SystemServiceStub(self.channel)
-        self.tasks = TaskServiceStub(self.channel)
-        self.users = UserServiceStub(self.channel)
+        self.auth = v1.auth_pb2_grpc.AuthServiceStub(self._bare)
+        self.session = v1.auth_pb2_grpc.AuthServiceStub(self.channel)
+        self.collaborations = v1.collaboration_pb2_grpc.CollaborationServiceStub(self.channel)
+        self.events = v1.event_pb2_grpc.EventServiceStub(self.channel)
+        self.nodes = v1.node_pb2_grpc.NodeServiceStub(self.channel)
+        self.organizations = v1.organization_pb2_grpc.OrganizationServiceStub(self.channel)
+        self.payloads = v1.payload_pb2_grpc.PayloadServiceStub(self.channel)
+        self.results = v1.result_pb2_grpc.ResultServiceStub(self.channel)
+        self.roles = v1.role_pb2_grpc.RoleServiceStub(self.channel)
+        self.system = v1.system_pb2_grpc.SystemServiceStub(self.channel)
+        self.tasks = v1.task_pb2_grpc.TaskServiceStub(self.channel)
+        self.users = v1.user_pb2_grpc.UserServiceStub(self.channel)
 
     async def close(self) -> None:
         await self.channel.close()
         await self._bare.close()
 
-    async def log_in(self, username: str, password: str, mfa_code: str | None) -> auth_pb2.TokenResponse:
-        request = auth_pb2.CreateUserTokenRequest(username=username, password=password, mfa_code=mfa_code or "")
+    async def log_in(self, username: str, password: str, mfa_code: str | None) -> v1.auth_pb2.TokenResponse:
+        request = v1.auth_pb2.CreateUserTokenRequest(username=username, password=password, mfa_code=mfa_code or "")
         try:
             answer = await self.auth.CreateUserToken(request)
         except grpc.RpcError as error:
@@ -88,7 +77,7 @@ class Session:
 
     async def log_out(self) -> None:
         try:
-            await self.ask(self.session.RevokeToken, auth_pb2.RevokeTokenRequest())
+            await self.ask(self.session.RevokeToken, v1.auth_pb2.RevokeTokenRequest())
         finally:
             self._access = self._refresh = ""
             if self._file is not None:
@@ -206,7 +195,7 @@ class Session:
             self._renewal = None
 
     async def _exchange(self) -> None:
-        request = auth_pb2.RefreshTokenRequest(refresh_token=self._refresh)
+        request = v1.auth_pb2.RefreshTokenRequest(refresh_token=self._refresh)
         try:
             self._keep(await self.auth.RefreshToken(request))
         except grpc.RpcError as error:
@@ -214,7 +203,7 @@ class Session:
                 self._refresh = ""
             raise from_rpc_error(error) from None
 
-    def _keep(self, answer: auth_pb2.TokenResponse) -> None:
+    def _keep(self, answer: v1.auth_pb2.TokenResponse) -> None:
         self._access = answer.access_token
         self._refresh = answer.refresh_token
         self._renew_at = self._clock() + answer.expires_in * (1 - MARGIN)

@@ -8,7 +8,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
-from vantage6.client import _parties, _people, _tasks
+from vantage6.client import _access, _parties, _people, _tasks
 from vantage6.client._shown import Rows
 from vantage6.client.client import AsyncClient
 
@@ -148,6 +148,17 @@ class Roles(Blocking[_people.Roles]):
     rules = iterate(_people.Roles.rules)
 
 
+class Sessions(Blocking[_access.Sessions]):
+    list = iterate(_access.Sessions.list)
+    delete = call(_access.Sessions.delete)
+
+
+class SecondFactors(Blocking[_access.SecondFactors]):
+    create = call(_access.SecondFactors.create)
+    confirm = call(_access.SecondFactors.confirm)
+    delete = call(_access.SecondFactors.delete)
+
+
 class Tasks(Blocking[_tasks.Tasks]):
     get = call(_tasks.Tasks.get)
     list = iterate(_tasks.Tasks.list)
@@ -202,6 +213,8 @@ class Client(Blocking[AsyncClient]):
         self.node = Nodes(inner.node, loop)
         self.user = Users(inner.user, loop)
         self.role = Roles(inner.role, loop)
+        self.session = Sessions(inner.session, loop)
+        self.second_factor = SecondFactors(inner.second_factor, loop)
         self.task = Tasks(inner.task, loop)
         self.result = Results(inner.result, loop)
 

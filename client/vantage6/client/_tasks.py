@@ -8,12 +8,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
-from vantage6.api.v1 import result_pb2, task_pb2
+from vantage6.client import _contract as v1
 from vantage6.client._models import Collaboration, LogLine, Organization, Result, Task
 from vantage6.client._parties import Collaborations, Noun, Organizations
 from vantage6.client._payloads import REQUEST, Content, content_of, place
 from vantage6.common.chunks import INLINE_LIMIT
-from vantage6.common.envelope import sealed_size
 from vantage6.common.errors import DataLoss, InvalidArgument, NotFound
 from vantage6.common.facts import TaskFacts
 
@@ -33,7 +32,7 @@ class Tasks(Noun):
         self._encryption = encryption
 
     async def get(self, id: int) -> Task:  # noqa: A002
-        return Task.read(await self._session.ask(self._session.tasks.GetTask, task_pb2.GetTaskRequest(id=id)))
+        return Task.read(await self._session.ask(self._session.tasks.GetTask, v1.task_pb2.GetTaskRequest(id=id)))
 
     async def list(
         self,
@@ -46,7 +45,7 @@ class Tasks(Noun):
         run: int | None = None,
     ) -> AsyncIterator[Task]:
         """`state` is "open" for unfinished ones, or the name of a state."""
-        request = task_pb2.ListTasksRequest(
+        request = v1.task_pb2.ListTasksRequest(
             collaboration_id=collaboration, state=state, name=name, parent_id=parent, node_id=node, run_id=run
         )
         async for each in self._session.stream(self._session.tasks.ListTasks, request):
@@ -67,23 +66,29 @@ class Tasks(Noun):
         min_results: int | None = None,
         priority: int | None = None,
         fail_fast: bool = False,
+        retry_failures: bool = False,
     ) -> Task:
         """Asks organizations to run an image; returns as soon as the task is stored.
+
+        `retries`: how often a run is tried again that was lost, or whose site's infrastructure failed; with
+        `retry_failures` every failure counts, for algorithms that may run more than once.
 
         `input` is what the algorithm is called with, usually `{"method": …, "args": […], "kwargs": {…}}`. In an
         encrypted collaboration it is sealed for each organization, with the key that was pinned for it. A `Path` stands
         for the bytes of a file of any size, for algorithms that read their input themselves.
         """
-        where = await Collaborations(self._session).get(collaboration)
+        # Whether it is encrypted never changes. Its members do, and are asked for.
+        where = self._session.joined.get(collaboration) or await Collaborations(self._session).get(collaboration)
         self._session.joined[where.id] = where
         members = await self._members(where, organizations)
         sealed = self._encryption.required(where)
         if sealed:
             await self._encryption.trust(members)
-        request = task_pb2.CreateTaskRequest(
+        request = v1.task_pb2.CreateTaskRequest(
             collaboration_id=collaboration, description=description, image=image, databases=databases,
             key=TaskFacts(len(members), image, tuple(databases)).new_key(),
             retries=retries, min_results=min_results, priority=priority, fail_fast=fail_fast,
+            retry_failures=retry_failures,
             # Names are not sealed, and a method may say more than the server should know.
             name=name or ("" if sealed else _method(input)),
         )  # fmt: skip
@@ -93,7 +98,7 @@ class Tasks(Noun):
         request.organizations.extend(await self._inputs(content, members, where.id, request.key if sealed else ""))
         return await self._sent(request)
 
-    async def _sent(self, request: task_pb2.CreateTaskRequest) -> Task:
+    async def _sent(self, request: v1.task_pb2.CreateTaskRequest) -> Task:
         task = Task.read(await self._session.ask(self._session.tasks.CreateTask, request))
         if task.key != request.key:
             raise DataLoss("the server stored the task under another key than it was sent with: do not trust it")
@@ -101,11 +106,11 @@ class Tasks(Noun):
 
     async def cancel(self, id: int) -> Task:  # noqa: A002
         """Stops what is unfinished of a task and of its children; finished results stay."""
-        return Task.read(await self._session.ask(self._session.tasks.CancelTask, task_pb2.CancelTaskRequest(id=id)))
+        return Task.read(await self._session.ask(self._session.tasks.CancelTask, v1.task_pb2.CancelTaskRequest(id=id)))
 
     async def delete(self, id: int) -> None:  # noqa: A002
         """Deletes a task with its children, results and payloads."""
-        await self._session.ask(self._session.tasks.DeleteTask, task_pb2.DeleteTaskRequest(id=id))
+        await self._session.ask(self._session.tasks.DeleteTask, v1.task_pb2.DeleteTaskRequest(id=id))
 
     async def _members(self, where: Collaboration, wanted: Sequence[int]) -> Sequence[Organization]:
         if not wanted or len(set(wanted)) != len(wanted):
@@ -119,16 +124,16 @@ class Tasks(Noun):
 
     async def _inputs(
         self, content: Content, members: Sequence[Organization], collaboration_id: int, key: str
-    ) -> Sequence[task_pb2.TaskOrganization]:
+    ) -> Sequence[v1.task_pb2.TaskOrganization]:
         """The input for each organization; without a key in plain, and then stored once for all."""
         small = await asyncio.to_thread(_small, content, len(members)) if key else None
         if small is not None:
             seal = self._encryption.seal_small
             inputs = await asyncio.to_thread(seal, small, members, collaboration_id, key)
-            return [task_pb2.TaskOrganization(id=to.id, input=own) for to, own in zip(members, inputs, strict=True)]
+            return [v1.task_pb2.TaskOrganization(id=to.id, input=own) for to, own in zip(members, inputs, strict=True)]
         limit = asyncio.Semaphore(AT_ONCE)
 
-        async def sealed(to: Organization) -> task_pb2.TaskOrganization:
+        async def sealed(to: Organization) -> v1.task_pb2.TaskOrganization:
             async with limit:
                 own = await asyncio.to_thread(self._encryption.seal, content, to, collaboration_id, key)
                 return await self._placed(to, collaboration_id, own, len(members))
@@ -136,16 +141,16 @@ class Tasks(Noun):
         if key:
             return await asyncio.gather(*(sealed(each) for each in members))
         first = await self._placed(members[0], collaboration_id, content, len(members))
-        copies = [task_pb2.TaskOrganization(id=each.id) for each in members]
+        copies = [v1.task_pb2.TaskOrganization(id=each.id) for each in members]
         for copy in copies:
             copy.input, copy.input_payload_id = first.input, first.input_payload_id
         return copies
 
     async def _placed(
         self, to: Organization, collaboration_id: int, content: Content, copies: int
-    ) -> task_pb2.TaskOrganization:
+    ) -> v1.task_pb2.TaskOrganization:
         inline, payload_id = await place(self._session, collaboration_id, content, copies)
-        return task_pb2.TaskOrganization(id=to.id, input=inline, input_payload_id=payload_id)
+        return v1.task_pb2.TaskOrganization(id=to.id, input=inline, input_payload_id=payload_id)
 
 
 class Results(Noun):
@@ -161,7 +166,7 @@ class Results(Noun):
                 yield line
 
     async def get(self, id: int) -> Result:  # noqa: A002
-        request = result_pb2.GetResultRequest(id=id)
+        request = v1.result_pb2.GetResultRequest(id=id)
         return Result.read(await self._session.ask(self._session.results.GetResult, request))
 
     async def list(
@@ -172,13 +177,17 @@ class Results(Noun):
         node: int | None = None,
     ) -> AsyncIterator[Result]:
         """`state` is "open" for unfinished ones, or the name of a state."""
-        request = result_pb2.ListResultsRequest(task_id=task, organization_id=organization, state=state, node_id=node)
+        request = v1.result_pb2.ListResultsRequest(
+            task_id=task, organization_id=organization, state=state, node_id=node
+        )
         async for each in self._session.stream(self._session.results.ListResults, request):
             yield Result.read(each)
 
 
 def _small(content: Content, count: int) -> bytes | None:
     """The content itself, if sealed it fits into a message, and with those for the others into one request."""
+    from vantage6.common.envelope import sealed_size  # noqa: PLC0415 - cryptography takes long to load
+
     size = sealed_size(content.size)
     if size > INLINE_LIMIT or count * size > REQUEST:
         return None

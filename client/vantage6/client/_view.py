@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vantage6.api.v1 import event_pb2
+from vantage6.client import _contract as v1
 from vantage6.client._models import ResultState
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Site:
     rounds: int = 0
     """How many subtasks it has completed."""
 
-    def move(self, event: event_pb2.ResultEvent, now: float) -> None:
+    def move(self, event: v1.event_pb2.ResultEvent, now: float) -> None:
         self.state = ResultState(event.state)
         self.reason, self.message = event.reason, event.message
         if self.state > ResultState.PENDING and not self.state.final:
@@ -42,8 +42,8 @@ class Site:
             self.since = self.until = None
             self.pulling, self.running, self.text = 0.0, None, ""
 
-    def advance(self, event: event_pb2.ProgressEvent, text: str) -> None:
-        if event.progress_kind == event_pb2.PROGRESS_KIND_PULLING:
+    def advance(self, event: v1.event_pb2.ProgressEvent, text: str) -> None:
+        if event.progress_kind == v1.event_pb2.PROGRESS_KIND_PULLING:
             self.pulling = event.fraction
         else:
             self.running, self.text = event.fraction, text
@@ -59,7 +59,7 @@ class View:
     names: dict[int, str] = field(default_factory=dict)
     connected: bool = True
 
-    def apply(self, event: event_pb2.Event, now: float, text: str = "") -> None:
+    def apply(self, event: v1.event_pb2.Event, now: float, text: str = "") -> None:
         """`text` is what the event's progress says, opened."""
         kind = event.WhichOneof("kind")
         if kind == "result":
@@ -73,7 +73,7 @@ class View:
                 if event.node.organization_id in sites:
                     sites[event.node.organization_id].online = event.node.online
 
-    def _move(self, event: event_pb2.ResultEvent, now: float) -> None:
+    def _move(self, event: v1.event_pb2.ResultEvent, now: float) -> None:
         own = event.task_id == self.task.id
         name = self.names.get(event.organization_id, f"organization {event.organization_id}")
         site = self._of(event.task_id).setdefault(event.organization_id, Site(name))

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vantage6.api.v1 import event_pb2
+from vantage6.client import _contract as v1
 from vantage6.client._models import Organization, Result, ResultState, Task
 from vantage6.client._parties import Organizations
 from vantage6.client._payloads import pause
@@ -75,7 +75,7 @@ class Waiting:
         found = Organizations(self._session).list(collaboration=task.collaboration_id)
         return {each.id: each async for each in found}
 
-    async def _text(self, event: event_pb2.ProgressEvent, sender: Organization, task: Task) -> str:
+    async def _text(self, event: v1.event_pb2.ProgressEvent, sender: Organization, task: Task) -> str:
         """What a run says of its progress; nothing if it is of a subtask, or does not open as that site's."""
         if event.task_id != task.id or not event.text:
             return ""
@@ -109,11 +109,11 @@ class Waiting:
         connected: Callable[[bool], None] = lambda _: None,
         *,
         only_final: bool = False,
-    ) -> AsyncGenerator[event_pb2.Event, None]:
+    ) -> AsyncGenerator[v1.event_pb2.Event, None]:
         """The task's events from the first one, until it is complete."""
         last, attempt = NO_EVENT, 0
         while True:
-            request = event_pb2.WatchRequest(task_id=id, after_id=last or None, only_final=only_final)
+            request = v1.event_pb2.WatchRequest(task_id=id, after_id=last or None, only_final=only_final)
             used, heard = await self._session.fresh(), False
             try:
                 async with aclosing(self._session.stream(self._session.events.Watch, request)) as events:
@@ -150,11 +150,11 @@ class Waiting:
         return complete
 
 
-def _ends(event: event_pb2.Event, task_id: int) -> bool:
+def _ends(event: v1.event_pb2.Event, task_id: int) -> bool:
     return event.WhichOneof("kind") == "task" and event.task.task_id == task_id and event.task.complete
 
 
-def _final(events: Iterable[event_pb2.Event], task_id: int) -> Iterator[int]:
+def _final(events: Iterable[v1.event_pb2.Event], task_id: int) -> Iterator[int]:
     """The results of the task that became final."""
     for event in events:
         ours = event.WhichOneof("kind") == "result" and event.result.task_id == task_id
@@ -162,9 +162,9 @@ def _final(events: Iterable[event_pb2.Event], task_id: int) -> Iterator[int]:
             yield event.result.result_id
 
 
-async def _gathered(events: AsyncGenerator[event_pb2.Event, None]) -> AsyncGenerator[list[event_pb2.Event], None]:
+async def _gathered(events: AsyncGenerator[v1.event_pb2.Event, None]) -> AsyncGenerator[list[v1.event_pb2.Event], None]:
     """What has come since the last look, all at once; waits only while there is nothing."""
-    come: list[event_pb2.Event] = []
+    come: list[v1.event_pb2.Event] = []
     news = asyncio.Event()
 
     async def read() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 
 from vantage6.client._harvest import Harvest
+from vantage6.client._payloads import Serialized
 from vantage6.client.client import AsyncClient
 from vantage6.common.errors import NotFound
+
+__all__ = ["Bridge", "Serialized"]
 
 
 class Bridge(AsyncClient):

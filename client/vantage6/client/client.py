@@ -9,11 +9,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from vantage6.api.v1 import system_pb2
-from vantage6.client._encryption import Encryption
-from vantage6.client._harvest import Harvest
+from vantage6.client import _contract as v1
+from vantage6.client._access import SecondFactors, Sessions
 from vantage6.client._login import LoginFile
-from vantage6.client._logs import Logs
 from vantage6.client._models import LogLine, Task, TaskResult, User, WhoAmI
 from vantage6.client._parties import Collaborations, Nodes, Organizations
 from vantage6.client._people import Roles, Users
@@ -23,11 +21,12 @@ from vantage6.client._waiting import Waiting
 from vantage6.client.legacy import Legacy
 from vantage6.common.channel import Endpoint
 from vantage6.common.errors import FailedPrecondition, NotFound
-from vantage6.common.keys import KeyPair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
+
+    from vantage6.client._logs import Logs
 
 
 class AsyncClient(Legacy):
@@ -49,6 +48,8 @@ class AsyncClient(Legacy):
         known_organizations: str | Path | None = None,
         login_file: str | Path | None = None,
     ) -> None:
+        from vantage6.client._encryption import Encryption  # noqa: PLC0415 - cryptography takes long to load
+
         endpoint = Endpoint(f"{url}:{port}" if port else url, Path(ca_file) if ca_file else None)
         self.path = path.rstrip("/")
         self._session = Session(endpoint, LoginFile(Path(login_file)) if login_file else None)
@@ -60,6 +61,8 @@ class AsyncClient(Legacy):
         self.node = Nodes(self._session)
         self.user = Users(self._session)
         self.role = Roles(self._session)
+        self.session = Sessions(self._session)
+        self.second_factor = SecondFactors(self._session)
         self.task = Tasks(self._session, self._encryption)
         self.result = Results(self._session)
         self._waiting = Waiting(self._session, self._encryption, self.task, self.result)
@@ -79,7 +82,7 @@ class AsyncClient(Legacy):
 
     async def version(self) -> str:
         """The server's version."""
-        return (await self._session.ask(self._session.system.GetVersion, system_pb2.GetVersionRequest())).version
+        return (await self._session.ask(self._session.system.GetVersion, v1.system_pb2.GetVersionRequest())).version
 
     async def authenticate(self, username: str, password: str, mfa_code: str | None = None) -> WhoAmI:
         """Logs in. SecondFactorRequired asks for `mfa_code`; tokens are renewed from then on."""
@@ -117,6 +120,8 @@ class AsyncClient(Legacy):
 
     async def create_private_key(self, path: str | Path, passphrase: str | None = None) -> str:
         """Makes a key file for the organization, never over another one, and returns its fingerprint."""
+        from vantage6.common.keys import KeyPair  # noqa: PLC0415 - as above
+
         pair = KeyPair.generate()
         await asyncio.to_thread(pair.save, Path(path), passphrase)
         return pair.public.fingerprint
@@ -139,6 +144,8 @@ class AsyncClient(Legacy):
                 yield line
 
     def _logs(self, task: Task) -> Logs:
+        from vantage6.client._logs import Logs  # noqa: PLC0415 - as above
+
         return Logs(self._session, self._encryption, self._waiting, task)
 
     async def rotate_private_key(self, path: str | Path, passphrase: str | None = None) -> str:
@@ -170,6 +177,8 @@ class AsyncClient(Legacy):
         A site that failed gives a result with its reason. EnvelopeBroken when anything was tampered with. With a
         `folder`, outputs of any size go into files there, named by task, organization and format.
         """
+        from vantage6.client._harvest import Harvest  # noqa: PLC0415 - as above
+
         known = await self.task.get(task) if isinstance(task, int) else task
         into = Path(folder) if folder else None
         harvest = Harvest(self._session, self._encryption, known, into)

@@ -26,6 +26,22 @@ test_that("an analysis through the user proxy is opened", {
   expect_error(get_task(client, 999999), class = "vtg_error")
 })
 
+test_that("how a task is to be done goes with it", {
+  there <- live()
+  client <- vtg_proxy()
+  task <- create_task(
+    client, there$collaboration, there$organizations[1], there$image, "average", "age",
+    deadline = 600, retries = 1, min_results = 1, priority = 2, fail_fast = TRUE, retry_failures = TRUE
+  )
+  expect_equal(
+    unlist(task[c("retries", "min_results", "priority", "fail_fast", "retry_failures")], use.names = FALSE),
+    c(1, 1, 2, 1, 1)
+  )
+  left <- difftime(as.POSIXct(task$deadline, "UTC", format = "%Y-%m-%dT%H:%M:%S"), Sys.time(), units = "secs")
+  expect_true(left > 0 && left <= 600)
+  expect_true(wait_task(client, task)$complete)
+})
+
 test_that("what fails at a site is told", {
   there <- live()
   client <- vtg_proxy()

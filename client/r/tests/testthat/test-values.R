@@ -6,12 +6,15 @@ test_that("values are read by the name of their format", {
   expect_error(deserialize(charToRaw("no format at all")), "does not begin with a format")
   expect_error(deserialize(as.raw(c(0x80, 0x04))), "does not begin with a format")
   expect_error(deserialize(charToRaw("pickle.x")), "does not read")
+  expect_error(deserialize(charToRaw("arrow.x")), "leave the task's output_format at json")
 })
 
 test_that("arguments become JSON as they are meant", {
   expect_equal(to_json(list(args = list("age", 1.5, TRUE, I("x")))), '{"args":["age",1.5,true,["x"]]}')
   expect_equal(to_json(list(args = list())), '{"args":[]}')
   expect_equal(to_json(1 / 3), "0.333333333333333")
+  people <- data.frame(age = c(41, NA), sex = c("f", "m"))
+  expect_equal(to_json(list(args = list(people))), '{"args":[[{"age":41,"sex":"f"},{"sex":"m"}]]}')
 })
 
 test_that("failures carry their reason", {
