@@ -1,6 +1,6 @@
 """Writes docs/commands.md and docs/configuration.md from the commands and the settings themselves; `--check` compares.
 
-A setting's meaning is the text below its field, or the comment above it.
+A setting's meaning is the text below its field. docs/reference-*.yaml come from `reference_files`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ import click
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from tools.reference_files import reference_files
 from vantage6.cli.main import main as v6
 from vantage6.common.commands import MEANINGS
 from vantage6.common.settings import section_of
 from vantage6.gateway.config import GatewayConfig
 from vantage6.node.cli import main as vnode
-from vantage6.node.config import NodeConfig
+from vantage6.node.config import API_KEY_VARIABLE, NodeConfig
+from vantage6.node.options import PASSWORD_VARIABLE, DockerOptions, SandboxOptions
 from vantage6.server.cli import main as vserver
-from vantage6.server.config import ServerConfig
+from vantage6.server.config import URI_VARIABLE, ServerConfig
+from vantage6.server.mail import PASSWORD_VARIABLE as MAIL_VARIABLE
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MADE = "<!-- made by tools/reference.py (make docs); do not edit -->\n"
@@ -86,7 +89,7 @@ def _command(program: str, command: click.Command) -> str:
     help_text = inspect.cleandoc(command.help or "")
     examples = re.findall(rf"^(?:Example: |\s+)((?:pass show .*)?{program} .*)$", help_text, re.MULTILINE)
     arguments = "".join(f" {each.make_metavar(_context(command))}" for each in command.params if _is_argument(each))
-    rows = "\n".join(_option(each) for each in command.params if isinstance(each, click.Option))
+    rows = "\n".join(_option(each) for each in command.params if isinstance(each, click.Option) and not each.hidden)
     blocks = "\n".join(f"    {example}" for example in examples)
     table = f"| option | meaning |\n|---|---|\n{rows}\n" if rows else ""
     return f"### {program} {command.name}{arguments}\n\n{_paragraph(command)}\n\n{blocks}\n\n{table}"
@@ -109,7 +112,8 @@ def _option(option: click.Option) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    """For one cell of a table, which is one line."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def configuration() -> str:
@@ -120,14 +124,33 @@ def configuration() -> str:
         "where they are. "
         "Relative paths are relative to the folder of the file. An unknown key, a wrong type or a key that is there "
         "twice is an error that names file, line, key and the nearest valid one.\n\n"
-        "Secrets need not stand in the file: the node's API key may be in `api_key_file` or in the environment "
-        "(`VANTAGE6_NODE_API_KEY`), the URL of the server's database in `VANTAGE6_DB_URI`.\n"
+        "All of them with examples, to copy from: [node](reference-node.yaml), [server](reference-server.yaml), "
+        "[gateway](reference-gateway.yaml).\n\n"
+        "Secrets need not stand in the file. They may be in a file of their own (`api_key_file`, `password_file`, "
+        "`jwt_secret_file`, `root_password_file`), or in the environment:\n\n"
+        "| variable | of | in place of |\n|---|---|---|\n"
+        f"| `{API_KEY_VARIABLE}` | node | `api_key` |\n"
+        f"| `{PASSWORD_VARIABLE}HOST` | node | `runtime_options.registries.HOST.password`; in HOST all but letters and "
+        "digits is `_`, and letters are capitals |\n"
+        "| `https_proxy`, `no_proxy` (or in capitals) | node | `proxy` |\n"
+        f"| `{URI_VARIABLE}` | server | `uri` |\n"
+        f"| `{MAIL_VARIABLE}` | server | `mail.password` |\n"
+        "| `VANTAGE6_MONITORING` | all | `monitoring` |\n"
     )
     parts = [MADE, "# Configuration\n", intro]
-    for title, model in (("Node", NodeConfig), ("Server", ServerConfig), ("Gateway", GatewayConfig)):
-        rows = "\n".join(f"| `{key}` | {default} | {_escaped(text)} |" for key, default, text in keys(model))
+    for title, model, prefix in TABLES:
+        rows = "\n".join(f"| `{key}` | {default} | {_escaped(text)} |" for key, default, text in keys(model, prefix))
         parts.append(f"## {title}\n\n| key | default | meaning |\n|---|---|---|\n{rows}\n")
     return "\n".join(parts)
+
+
+TABLES: tuple[tuple[str, type[BaseModel], str], ...] = (
+    ("Node", NodeConfig, ""),
+    ("Node with the runtime docker", DockerOptions, "runtime_options."),
+    ("Node with the runtime sandbox", SandboxOptions, "runtime_options."),
+    ("Server", ServerConfig, ""),
+    ("Gateway", GatewayConfig, ""),
+)
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -136,7 +159,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, s
         key = f"{prefix}{name}"
         inner = section_of(model, (name,))
         section = inner is not model
-        yield key, "" if section else _default(field.default), field.description or _comment(model, name)
+        yield key, "" if section else _default(field.default), " ".join((field.description or "").split())
         if section:
             many = "dict[" in str(field.annotation)
             yield from keys(inner, f"{key}.LABEL." if many else f"{key}.")
@@ -152,20 +175,10 @@ def _default(value: Any) -> str:
     return "" if value in (None, "", [], {}, ()) else f"`{value}`"
 
 
-def _comment(model: type[BaseModel], name: str) -> str:
-    """The comment lines right above a field."""
-    lines = inspect.getsource(model).splitlines()
-    number = next((number for number, line in enumerate(lines) if line.startswith(f"    {name}:")), 0)
-    found: list[str] = []
-    while number and lines[number - 1].strip().startswith("#"):
-        number -= 1
-        found.insert(0, lines[number].strip().lstrip("# "))
-    return " ".join(found)
-
-
 def main() -> int:
     wrong = []
-    for name, text in (("commands.md", commands()), ("configuration.md", configuration())):
+    pages = {"commands.md": commands(), "configuration.md": configuration(), **reference_files()}
+    for name, text in pages.items():
         path = DOCS / name
         if "--check" not in sys.argv[1:]:
             path.write_text(text, encoding="utf-8")

@@ -12,6 +12,9 @@ import pandas as pd
 import pytest
 
 from tests.flows.network import PASSWORD, Network, running
+from vantage6.cli.testing import make_network, network_client, network_file
+
+__all__ = ["make_network", "network_client", "network_file"]
 
 ROOT = Path(__file__).parents[2]
 ALGORITHMS = ROOT / "examples" / "algorithms"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
+from tests.documents import blocks as code_of
 from tests.flows.network import IMAGES, PASSWORD, Network, make_site
 
 from .conftest import ROOT
@@ -134,6 +136,26 @@ def test_the_first_analysis_by_rest(settled: Callable[[str], str]) -> None:
     script = "".join(f"{settled(block.code)}printf '\\n@@@\\n'\n" for block in found)
     said = shell(script).split("\n@@@\n")
     assert [each.strip() for each in said[:-1]] == [block.said.strip() for block in found]
+
+
+@pytest.mark.row("D03")
+@pytest.mark.envoy
+@pytest.mark.xdist_group("examples-network")
+def test_the_calls_on_the_page_of_rest(settled: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    need("curl")
+    monkeypatch.setenv("CURL_CA_BUNDLE", "ca.pem")
+    [page], [error] = code_of("docs/rest.md", "console"), code_of("docs/rest.md", "json")
+    log_in, shown, tasks = page.strip().splitlines()
+    own = log_in.removeprefix("$ ").replace("ada", "researcher").replace("…", PASSWORD)
+    tokens = json.loads(shell(settled(own)))
+    assert {*tokens} == {*json.loads(shown)} | ({*tokens} & {"node_url"})
+    monkeypatch.setenv("TOKEN", tokens["access_token"])
+    assert isinstance(json.loads(shell(settled(tasks.removeprefix("$ ")))), list)
+    long = json.dumps({"name": "x" * 129, "collaboration_id": 1})
+    call = f"curl -s https://server.example/api/task -H \"authorization: Bearer $TOKEN\" -d '{long}'"
+    said, wanted = json.loads(shell(settled(call))), json.loads(error)
+    assert (said["msg"], said["code"], {*said}) == (wanted["msg"], wanted["code"], {*wanted})
+    assert said["details"][0].items() >= wanted["details"][0].items()
 
 
 @pytest.mark.row("M20")

@@ -1,0 +1,25 @@
+"""Every example algorithm over three hospitals against the pooled data: in one process, or with `--network FILE`.
+
+The flag is that of `pytest -p vantage6.cli.testing`; `test_pooled.py` starts a network and runs this file in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from examples.pooled import COMPARISONS, Network
+
+from .conftest import Frames
+
+BAR = 1e-8
+
+
+@pytest.mark.row("M20")
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_the_result_is_that_of_the_pooled_data(
+    name: str, hospitals: list[Frames], make_network: Callable[..., Network]
+) -> None:
+    package, _, compare = COMPARISONS[name]
+    assert compare(make_network(package, hospitals)) < BAR
