@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,29 @@ class Machine:
     def run(
         self, program: str, *arguments: str, text: str = "", **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        names = ("CONFIG_HOME", "DATA_HOME", "STATE_HOME", "CACHE_HOME", "CONFIG_DIRS", "DATA_DIRS")
-        places = {f"XDG_{name}": str(self.home / name.lower()) for name in names}
         return subprocess.run(
             [str(BIN / program), *arguments], input=text, capture_output=True, text=True, check=False, timeout=120,
-            env={**os.environ, **places, "HOME": str(self.home), **environment},
+            env={**self._environment(), **environment},
         )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        names = ("CONFIG_HOME", "DATA_HOME", "STATE_HOME", "CACHE_HOME", "CONFIG_DIRS", "DATA_DIRS")
+        places = {f"XDG_{name}": str(self.home / name.lower()) for name in names}
+        return {**os.environ, **places, "HOME": str(self.home)}
+
+    @contextmanager
+    def foreground(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A node in a terminal of its own, once it is online."""
+        process = subprocess.Popen([str(BIN / "vnode"), *arguments], env=self._environment(), stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        try:
+            assert any(b" online " in line for line in process.stderr)
+            yield process
+        finally:
+            process.terminate()
+            process.stderr.read()
+            process.stderr.close()
+            process.wait(30)
 
     def node(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         return self.run("vnode", *arguments, **more)

@@ -2,76 +2,28 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from docker import DockerClient
 
 from vantage6.common.commands import Code
-from vantage6.gateway.certificates import make_certificates
-from vantage6.node.runtimes.docker_events import release
 
 from .machine import BIN, Machine
-from .network import ROOT, free_port, start_gateway, write
+from .network import free_port
+from .setting import administered
 
 pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("administrators")]
-
-FIXTURES = """
-organizations:
-  - {name: North, domain: north.example}
-  - name: South
-    users:
-      - {username: sarah, email: sarah@south.example, password: a quite long passphrase 7, roles: researcher}
-  - name: West
-collaborations:
-  - name: study
-    participants: [North, {name: South, api-key: the-key-of-the-south-9d2f}, West]
-"""
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """With a server that was set up by commands alone, and a gateway before it."""
-    home = tmp_path_factory.mktemp("machine")
-    port = free_port()
-    made = Machine(home)
-    done = made.run("vserver", "new", "--name", "central", "--root-email", "root@central.example", "--address",
-                    f"127.0.0.1:{port}", "--yes")  # fmt: skip
-    assert done.returncode == Code.OK, done.stderr
-    started = made.run("vserver", "start")
-    assert started.returncode == Code.OK, started.stderr
-    made.root_password = started.stdout.split("with the password\n\n")[1].split()[0]
-    (home / "fixtures.yaml").write_text(FIXTURES)
-    done = made.run("vserver", "import", str(home / "fixtures.yaml"), "--json")
-    assert done.returncode == Code.OK, done.stderr
-    made.keys = {name.split(" - ")[0]: key for name, key in json.loads(done.stdout)["api_keys"].items()}
-    assert made.node("create-private-key", str(home / "north.pem")).returncode == Code.OK
-    made.keys["South"] = "the-key-of-the-south-9d2f"
-    certificates = make_certificates(home / "tls")
-    listen = f"127.0.0.1:{free_port()}"
-    config = write(home / "gateway.yaml", {
-        "listen": listen, "servers": [f"127.0.0.1:{port}"],
-        "tls": {"certificate": str(certificates.certificate), "key": str(certificates.key)},
-    })  # fmt: skip
-    made.url, made.ca_file = f"https://{listen}", certificates.ca
-    stops: list[Any] = []
-    start_gateway(config, stops.append)
-    yield made
-    for scope in ("--user", "--system"):
-        made.node("stop", "--all", scope)
-    made.run("vserver", "stop")
-    for stop in stops:
-        stop()
+    with administered(tmp_path_factory.mktemp("machine")) as made:
+        yield made
 
 
 @pytest.mark.row("M05")
@@ -213,11 +165,11 @@ def test_bad_input_has_its_message_and_code(machine: Machine) -> None:
     code, said = start()
     assert (code, "did you mean 'server_url'" in said) == (Code.CONFIG, True)
     path.write_text("application: [\n")
-    assert start()[0] == Code.CONFIG
+    assert start()[0] == Code.YAML
     assert "cannot be used" in machine.node("list").stderr
     path.unlink()
     code, said = start()
-    assert (code, "does not exist in the user folder" in said) == (Code.CONFIG, True)
+    assert (code, "does not exist in the user folder" in said) == (Code.MISSING, True)
 
 
 @pytest.mark.row("M24")
@@ -227,7 +179,7 @@ def test_the_server_says_that_its_port_is_taken(machine: Machine) -> None:
     made = machine.run("vserver", "new", "--name", "twin", "--user", "--root-email", "a@b.example",
                        "--address", address, "--yes")  # fmt: skip
     assert made.returncode == Code.OK
-    assert machine.run("vserver", "check", "--user").returncode == Code.CHECK
+    assert machine.run("vserver", "check", "--user").returncode == Code.PORT
     started = machine.run("vserver", "start", "--user")
     assert started.returncode == Code.PORT
     assert "another program has the port" in started.stderr
@@ -276,114 +228,58 @@ def test_clean_removes_what_nobody_uses_and_asks_first(machine: Machine) -> None
     assert "no temporary volume" in machine.node("clean", "--name", "eight").stderr
 
 
-@dataclass
-class Boxed:
-    """A node that `vnode start` is to put into a container, and the folder that its configuration is in."""
-
-    machine: Machine
-    name: str
-    config: Path
-
-    def run(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
-        return self.machine.node(command, "--config", str(self.config), *more)
-
-
-@pytest.fixture
-def boxed(machine: Machine, docker_engine: DockerClient, tmp_path: Path) -> Iterator[Boxed]:
-    """The server is on this machine, so the container reaches it by the gateway of its own bridge."""
-    subnet = docker_engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"]
-    bridge = str(ipaddress.ip_network(subnet)[1])
-    name = f"boxed-{os.getpid()}"
-    stops: list[Any] = []
-    port = free_port()
-    server = json.loads(machine.run("vserver", "files", "--json").stdout)["configuration_file"]
-    upstream = next(line.split(": ")[1] for line in Path(server).read_text().splitlines() if "address:" in line)
-    certificates = make_certificates(tmp_path / "tls", (bridge, "127.0.0.1"))
-    gateway = write(tmp_path / "gateway.yaml", {
-        "listen": f"{bridge}:{port}", "servers": [upstream],
-        "tls": {"certificate": str(certificates.certificate), "key": str(certificates.key)},
-    })  # fmt: skip
-    start_gateway(gateway, stops.append)
-    here = Machine(machine.home, f"https://{bridge}:{port}", certificates.ca)
-    made = here.new_node(name, machine.keys["North"], "--private-key", str(machine.home / "north.pem"))
-    assert made.returncode == Code.OK, made.stderr
-    config = tmp_path / "elsewhere" / f"{name}.yaml"
-    config.parent.mkdir()
-    here.configuration(name).rename(config)
-    found = Boxed(here, name, config)
-    yield found
-    found.run("stop")
-    (here.configuration(name).parent / f"{name}.api_key").unlink()
-    for volume in docker_engine.volumes.list(filters={"name": f"vantage-{name}-vol"}):
-        volume.remove(force=True)
-    for stop in stops:
-        stop()
-
-
-@pytest.mark.engine
-@pytest.mark.row("M53")
-@pytest.mark.row("M04")
-@pytest.mark.row("M54")
-@pytest.mark.row("M25")
-def test_a_node_runs_from_its_image(boxed: Boxed, docker_engine: DockerClient) -> None:
-    subprocess.run([sys.executable, "-m", "tools.services", "node"], check=True, cwd=ROOT)
-    name = boxed.name
-    started = boxed.run("start")
-    assert started.returncode == Code.OK, started.stderr
-    assert "is online" in started.stderr
-    assert "image vantage6/node:dev: is taken as it is, it was made on this machine" in started.stderr
-    box = docker_engine.containers.get(f"vantage6-{name}-user")
-    assert box.labels["vantage6-type"] == "node"
-    assert box.labels["name"] == name
-    places = {mount["Destination"]: mount for mount in box.attrs["Mounts"]}
-    assert places["/mnt/config"]["Source"] == str(boxed.config.parent)
-    assert places["/mnt/data"]["Name"] == f"vantage-{name}-vol"
-    assert "/mnt/databases/default" in {str(Path(place).parent) for place in places}
-    assert box.exec_run(box.attrs["Config"]["Healthcheck"]["Test"][1:]).exit_code == 0
-    assert boxed.run("start").returncode == Code.RUNNING
-    stopped = boxed.run("stop")
-    assert stopped.returncode == Code.OK, stopped.stderr
-    assert boxed.run("stop").returncode == Code.NOT_RUNNING
-    # The container is gone, its log is not.
-    log = Path(json.loads(boxed.run("files", "--json").stdout)["log_file"])
-    assert " online " in log.read_text()
-    assert "node=0.1.0" in log.read_text()
-    missing = boxed.run("start", "--image", "vantage6/no-such-image:0")
-    assert missing.returncode == Code.ENGINE
-
-
-@pytest.mark.engine
-@pytest.mark.row("M31")
-def test_a_developer_s_source_is_run_and_again_when_it_changes(
-    boxed: Boxed, docker_engine: DockerClient, tmp_path: Path
-) -> None:
-    subprocess.run([sys.executable, "-m", "tools.services", "devcon"], check=True, cwd=ROOT)
-    source = tmp_path / "source"
-    for part in ("protos/gen", "common", "node"):
-        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
-    wrong = boxed.run("start", "--develop", str(tmp_path / "elsewhere"))
-    assert wrong.returncode == Code.USAGE
-    assert "is no clone of the project" in wrong.stderr
-    assert boxed.run("start", "--develop", str(source), "--local").returncode == Code.USAGE
-    started = boxed.run("start", "--develop", str(source))
-    assert started.returncode == Code.OK, started.stderr
-    box = docker_engine.containers.get(f"vantage6-{boxed.name}-user")
-    assert box.attrs["Config"]["Image"] == "vantage6/devcon:dev"
-    assert ("/source", str(source), False) in {
-        (mount["Destination"], mount["Source"], mount["RW"]) for mount in box.attrs["Mounts"]
-    }
-    runs = source / "node/vantage6/node/runs.py"
-    text = runs.read_text()
-    assert '"online",' in text
-    runs.write_text(text.replace('"online",', '"online_as_changed",'))
-    pieces, seen = box.logs(stream=True, follow=True), b""
+def test_what_runs_can_be_stopped_although_a_file_was_spoilt(machine: Machine) -> None:
+    """The node's own file, and another one beside it."""
+    machine.new_node("spoilt", machine.keys["West"])
+    machine.use_null("spoilt")
+    assert machine.node("start", "--name", "spoilt").returncode == Code.OK
+    beside = machine.configuration("beside")
+    for path in (machine.configuration("spoilt"), beside):
+        path.write_text("application: [\n")
     try:
-        for piece in pieces:
-            seen += piece
-            if b"online_as_changed" in seen:
-                break
+        stopped = machine.node("stop", "--all", "--json")
+        assert stopped.returncode == Code.OK, stopped.stderr
+        assert json.loads(stopped.stdout)["stopped"] == ["node 'spoilt'"]
+        assert "spoilt.yaml is no valid YAML" in stopped.stderr
+        nothing = machine.node("stop", "--all")
+        assert nothing.returncode == Code.CONFIG
+        assert f"by the names of {beside}, " in nothing.stderr
+        assert "No other node runs" in nothing.stderr
+        assert machine.node("stop", "--name", "spoilt").returncode == Code.YAML
     finally:
-        release(pieces)
-    assert b"changed: node/vantage6/node/runs.py; the node begins anew" in seen
-    assert b"online_as_changed" in seen
-    assert boxed.run("stop").returncode == Code.OK
+        beside.unlink()
+        machine.configuration("spoilt").unlink()
+
+
+@pytest.mark.row("M28")
+def test_a_restart_without_a_container_is_the_same_again(machine: Machine) -> None:
+    machine.new_node("again", machine.keys["West"])
+    machine.use_null("again")
+    where = json.loads(machine.node("files", "--name", "again", "--json").stdout)
+    lock, log = Path(where["data_folder"], "lock"), Path(where["log_file"])
+    assert machine.node("restart", "--name", "again", "--log-format", "json", "--verbose").returncode == Code.OK
+    first = json.loads(lock.read_text())
+    good = machine.configuration("again").read_text()
+    machine.configuration("again").write_text(good.replace(machine.url, f"https://127.0.0.1:{free_port()}"))
+    refused = machine.node("restart", "--name", "again")
+    assert refused.returncode == Code.UNREACHABLE
+    assert "was not stopped, it goes on as it was" in refused.stderr
+    assert json.loads(lock.read_text())["pid"] == first["pid"]
+    machine.configuration("again").write_text(good)
+    log.write_text("")
+    assert machine.node("restart", "--name", "again").returncode == Code.OK
+    second = json.loads(lock.read_text())
+    assert second["pid"] != first["pid"]
+    assert second["way"] == first["way"]
+    assert all(json.loads(line) for line in log.read_text().splitlines())
+    assert machine.node("stop", "--name", "again").returncode == Code.OK
+
+
+def test_one_in_the_foreground_is_left_to_its_service_manager(machine: Machine) -> None:
+    machine.new_node("fore", machine.keys["West"])
+    machine.use_null("fore")
+    with machine.foreground("start", "--name", "fore", "--foreground") as process:
+        refused = machine.node("restart", "--name", "fore")
+        assert refused.returncode == Code.RUNNING, refused.stderr
+        assert "runs in the foreground" in refused.stderr
+        assert process.poll() is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import re
 import signal
@@ -17,8 +16,6 @@ from pathlib import Path
 
 import pytest
 from docker import DockerClient
-
-from vantage6.node.admin import new as node_wizard
 
 from .network import ROOT, free_port
 
@@ -146,13 +143,3 @@ def test_the_pages_install_what_there_is() -> None:
         asked = re.findall(r"pip install 'vantage6-grpc\[([\w,]+)\]'", (DOCS / page).read_text())
         assert asked
         assert {one for some in asked for one in some.split(",")} <= extras
-
-
-def test_the_wizard_on_the_page_asks_what_the_wizard_asks() -> None:
-    shown = re.findall(r"^\? (.*)$", (DOCS / "install-node.md").read_text(), re.MULTILINE)
-    assert len(shown) > 8
-    asked = Path(node_wizard.__file__).read_text()
-    for line in shown:
-        known = [line[:size] for size in range(8, len(line) + 1) if json.dumps(line[:size])[1:-1] in asked]
-        known += [line] if re.match(r"Write this to |Database 'default': path|Which kind\?|Another ", line) else []
-        assert known, f"the wizard does not ask {line!r}"

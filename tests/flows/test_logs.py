@@ -6,6 +6,7 @@ import base64
 
 import pytest
 
+from tests.documents import blocks
 from vantage6.client import LogLine, ResultState
 
 from .conftest import MARKER
@@ -17,7 +18,7 @@ ABSENT = f"{MARKER}-is-no-column"
 
 
 @pytest.mark.row("M38", "M27")
-def test_the_last_words_of_a_failing_run(network: Network) -> None:
+def test_the_last_words_of_a_failing_run(network: Network, capsys: pytest.CaptureFixture[str]) -> None:
     client = network.client
     task = client.task.create(
         collaboration=network.collaboration_id, organizations=[site.organization_id for site in network.sites],
@@ -26,6 +27,9 @@ def test_the_last_words_of_a_failing_run(network: Network) -> None:
     lines = list(client.logs(task))
     states = {result.state for result in client.results(task)}
     assert states == {ResultState.FAILED}
+    [page] = blocks("docs/algorithm-contract.md", "python")
+    exec(page, {"client": client, "task": task})
+    assert f"{lines[0].organization_name} {lines[0].text}" in capsys.readouterr().out
     for site, name in zip(network.sites, ("hospital 1", "hospital 2", "hospital 3"), strict=True):
         own = [line for line in lines if line.organization_id == site.organization_id]
         assert {line.organization_name for line in own} == {name}

@@ -65,8 +65,9 @@ def test_each_replica_serves_nodes_of_both(pair: Network, postgres: Postgres, da
     assert ask(postgres, database, "SELECT count(*), max(epoch), max(losses) FROM results") == "6|1|0"
 
 
-def test_the_nodes_of_a_killed_replica_move_over_and_nothing_is_lost_or_run_twice(
-    pair: Network, postgres: Postgres, database: str
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+def test_the_nodes_of_a_replica_that_ends_move_over_and_nothing_is_lost_or_run_twice(
+    pair: Network, postgres: Postgres, database: str, end: str
 ) -> None:
     client = pair.client
     organizations = [site.organization_id for site in pair.sites]
@@ -76,12 +77,13 @@ def test_the_nodes_of_a_killed_replica_move_over_and_nothing_is_lost_or_run_twic
         )
         for _ in range(TASKS)
     ]
-    # The one that holds most nodes dies in the middle of the work.
+    # The one that holds most nodes ends in the middle of the work.
     most = ask(postgres, database, "SELECT replica FROM nodes GROUP BY replica ORDER BY count(*) DESC LIMIT 1")
     processes = [pair.server, *pair.others]
     victim = next(process for process in processes if replica_of(process) == most)
     pair.sites[0].node.wait_for("run_finished")
     done = int(ask(postgres, database, "SELECT count(*) FROM results WHERE state = 5"))
+    assert end == "killed" or victim.stop() == 0
     victim.kill()
     assert done < TASKS * len(organizations)
     for task in tasks:
@@ -99,6 +101,8 @@ def test_the_nodes_of_a_killed_replica_move_over_and_nothing_is_lost_or_run_twic
     where = ask(postgres, database, "SELECT count(*), count(DISTINCT replica), bool_and(online) FROM nodes")
     assert where == f"{len(organizations)}|1|t"
     assert ask(postgres, database, "SELECT DISTINCT replica FROM nodes") != most
+    told = [site for site in pair.sites if "server_goes_away" in clean(site.node.log)]
+    assert bool(told) == (end == "stopped")
 
 
 def replica_of(process: Process) -> str:
