@@ -78,7 +78,7 @@ protos: setup ## make the generated code from protos/
 	@$(PY) tools/protos.py
 
 docs: setup ## what is written by machine in docs/: commands, settings, the table of attacks
-	@$(PY) tools/reference.py
+	@$(PY) -m tools.reference
 	@$(PY) tools/attacks.py
 
 openapi: setup ## the OpenAPI description, as the server serves it, in build/openapi.json
