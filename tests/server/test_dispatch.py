@@ -101,6 +101,27 @@ async def test_a_repeated_report_is_accepted_again_and_changes_nothing(world: Wo
 
 
 @pytest.mark.row("M27")
+async def test_the_receipt_of_an_assignment_waits_for_no_transaction(world: World) -> None:
+    task = await world.create_task(world.organizations[0])
+    link = await world.connect(world.nodes[0])
+    assignment = (await hear(link)).assignments[0]
+    taken = report(assignment, S.ASSIGNED)
+    async with world.database.write():
+        assert link.acknowledged(taken)
+        assert [accepted.epoch for accepted in (await hear(link)).accepted] == [assignment.epoch]
+        # What has to be written, and what may be out of date, is for the desk.
+        assert not link.acknowledged(report(assignment, S.RUNNING))
+        taken.epoch -= 1
+        assert not link.acknowledged(taken)
+    taken.epoch += 1
+    async with world.database.write() as store:
+        await tasks.cancel(store, world.bus, world.user, task.id)
+    assert not link.acknowledged(taken)
+    world.desk.submit(link, taken)
+    assert (await hear(link, 2)).refused[0].reason == "LEASE_LOST"
+
+
+@pytest.mark.row("M27")
 async def test_an_assignment_that_did_not_arrive_is_given_again_with_a_new_epoch(world: World) -> None:
     await world.create_task(world.organizations[0])
     link = await world.connect(world.nodes[0])

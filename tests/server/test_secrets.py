@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from vantage6.common.errors import InvalidArgument, Throttled
+from vantage6.common.errors import InvalidArgument, Throttled, Unauthenticated
+from vantage6.server.domain import secrets
 from vantage6.server.domain.secrets import (
     Passwords,
     Tokens,
     WeakSecretError,
     check_password_strength,
     load_secret,
+    new_secret,
 )
 from vantage6.server.domain.throttle import Throttle
 
@@ -43,6 +45,21 @@ def test_a_weak_key_is_refused(tmp_path: Path, weak: str) -> None:
         load_secret(path)
     with pytest.raises(WeakSecretError):
         Tokens(weak)
+
+
+@pytest.mark.attack("GHSA-m3mq-f375-5vgh")
+def test_a_token_that_was_good_before_is_refused_once_it_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokens(new_secret())
+    token = tokens.access("user", 1, 1, [])
+    claims = tokens.read(token, "access")
+    claims["sub"] = "user:2"
+    assert tokens.read(token, "access")["sub"] == "user:1"
+    with pytest.raises(Unauthenticated, match="no refresh token"):
+        tokens.read(token, "refresh")
+    later = secrets.now() + tokens.lifetimes.access
+    monkeypatch.setattr(secrets, "now", lambda: later)
+    with pytest.raises(Unauthenticated, match="expired"):
+        tokens.read(token, "access")
 
 
 @pytest.mark.attack("CVE-2024-21671")
