@@ -280,7 +280,8 @@ async def test_x03_a_container_sees_what_it_makes_and_asked_for_and_nothing_of_i
     # Of its own task it is told nothing: there would be the siblings in it.
     for watched, status in ((task.id, "PERMISSION_DENIED"), (foreign, "NOT_FOUND")):
         rpc = "Event.Watch" if door.kind == "grpc" else "Event.StreamEvents"
-        assert (await door.call(rpc, who, task_id=watched)).status == status
+        async with asyncio.timeout(20):
+            assert (await door.call(rpc, who, task_id=watched)).status == status
     assert (await door.call("Task.CancelTask", who, id=subtask)).status == "OK"
 
 

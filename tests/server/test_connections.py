@@ -16,6 +16,7 @@ from vantage6.server.domain import dispatch
 from vantage6.server.domain.bus import Happened, Resync, Signal
 from vantage6.server.domain.events import now
 from vantage6.server.domain.nodes import NodeRules
+from vantage6.server.domain.parties import Hooks
 from vantage6.server.store.events import Events
 from vantage6.server.store.parties import Program
 from vantage6.server.store.tables import Node
@@ -183,17 +184,28 @@ async def test_a_deletion_ends_the_connection_also_where_nobody_was_told(world: 
     assert not world.dispatcher.connected()
 
 
-async def test_a_node_that_is_cut_off_is_announced_as_offline(world: World) -> None:
-    await world.connect(world.nodes[0])
+@pytest.mark.parametrize("how", ["key reset", "deleted", "told late"])
+async def test_a_node_that_is_cut_off_is_offline_and_announced_so(world: World, how: str) -> None:
+    """Also where the word of it comes so late that it ends a connection with the new key: then that one has ended."""
     events: list[bool] = []
 
     def note(signal: Signal) -> None:
         if isinstance(signal, Happened) and signal.event.HasField("node"):
             events.append(signal.event.node.online)
 
+    link, row = await world.connect(world.nodes[0]), await row_of(world)
     world.bus.subscribe(note)
-    world.dispatcher.cut_off(await row_of(world))
+    rules = NodeRules(world.database, Hooks(node_cut_off=world.dispatcher.cut_off))
+    if how == "key reset":
+        await rules.reset_api_key(world.user, row.id)
+    elif how == "deleted":
+        await rules.delete(world.user, row.id)
+    else:
+        world.dispatcher.cut_off(row)
+    assert (await hear(link)).closed
+    await world.dispatcher.disconnect(link)
     assert events == [False]
+    assert how == "deleted" or not (await row_of(world)).online
 
 
 async def test_who_was_told_nothing_of_a_newer_connection_is_superseded_when_it_looks(world: World) -> None:

@@ -140,6 +140,13 @@ def test_no_role_but_root_reaches_everything() -> None:
         assert (Scope.GLOBAL in table_rules(grants).values()) == (name == "root")
 
 
+def test_no_role_but_root_promises_keys_for_the_nodes_of_others() -> None:
+    """The code would not keep it: domain/nodes.py."""
+    for name, (_, grants) in DEFAULT_ROLES.items():
+        reach = table_rules(grants).get((Resource.NODE, Operation.CREATE), Scope.OWN)
+        assert (reach > Scope.ORGANIZATION) == (name == "root")
+
+
 def test_an_organization_admin_can_make_researchers_and_no_collaboration_admins() -> None:
     admin = table_rules(DEFAULT_ROLES["organization_admin"][1])
     able = {name for name, (_, grants) in DEFAULT_ROLES.items() if holds(admin, table_rules(grants))}

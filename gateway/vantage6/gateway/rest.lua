@@ -32,7 +32,7 @@ end
 local KNOWN = {
   [":authority"] = true, [":method"] = true, [":path"] = true, [":scheme"] = true, [":protocol"] = true,
   ["accept"] = true, ["authorization"] = true, ["baggage"] = true, ["content-length"] = true, ["content-type"] = true,
-  ["last-event-id"] = true, ["te"] = true, ["traceparent"] = true, ["tracestate"] = true,
+  ["last-event-id"] = true, ["origin"] = true, ["te"] = true, ["traceparent"] = true, ["tracestate"] = true,
   ["transfer-encoding"] = true, ["user-agent"] = true, ["x-forwarded-for"] = true, ["x-forwarded-proto"] = true,
   ["x-request-id"] = true,
 }

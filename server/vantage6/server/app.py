@@ -21,6 +21,7 @@ from vantage6.api.v1 import (
     result_pb2_grpc,
     task_pb2_grpc,
 )
+from vantage6.common.allocator import keep_few_heaps
 from vantage6.common.background import AddressTaken
 from vantage6.common.channel import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE
 from vantage6.common.monitoring import Watched, monitored
@@ -76,7 +77,10 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.so_reuseport", 0),
+    # As at the other end (`channel.OPTIONS`).
     ("grpc.http2.max_frame_size", 1024 * 1024),
+    ("grpc.http2.lookahead_bytes", 2 * 1024 * 1024),
+    ("grpc.http2.bdp_probe", 0),
 )
 
 GRACE_SECONDS = 5.0
@@ -223,6 +227,7 @@ def _collect_rarely() -> None:
 
 async def serve(config: ServerConfig, ready: Callable[[Server], None] = lambda _server: None) -> None:
     """Runs a server until SIGTERM or SIGINT."""
+    keep_few_heaps()
     _collect_rarely()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -67,7 +67,7 @@ class Dispatcher:
             self._supersede((signal.organization_id, signal.collaboration_id), signal.connection)
         elif isinstance(signal, CutOff):
             if link := self._links.get((signal.organization_id, signal.collaboration_id)):
-                self._cut(link, "the node was deleted or its API key changed")
+                link.drop("the node was deleted or its API key changed")
         elif isinstance(signal, Resync):
             self._in_doubt = True
             self._rouse()
@@ -178,7 +178,7 @@ class Dispatcher:
     async def _leave(self, link: Link) -> None:
         """Takes note in the table; later, if that cannot be done now: else the node would be online for ever."""
         try:
-            ended = await self._database.transact(
+            offline = await self._database.transact(
                 lambda store: store.parties.disconnected(link.node.id, link.connection, link.program, now())
             )
         except Exception:  # A database that is away.
@@ -190,7 +190,7 @@ class Dispatcher:
             self._rouse()
             raise
         else:
-            if ended:
+            if offline:
                 announce_node(self._bus, link.node, online=False)
 
     def drain(self) -> None:

@@ -292,13 +292,16 @@ class Parties:
         return await self._session.scalar(change.returning(Node.connection))
 
     async def disconnected(self, node_id: int, connection: int, program: Program, at: dt.datetime) -> bool:
-        """Takes note of the end of a connection; False if the node has a newer one, here or elsewhere.
+        """Takes note of the end of a connection, and says whether the node has none now: a newer one may be elsewhere.
 
         The number alone would not do: it is given again where the transaction that had it was undone.
         """
         which = (Node.connection == connection, Node.instance == program.instance, Node.attempt == program.attempt)
         change = update(Node).where(Node.id == node_id, *which).values(online=False, last_seen=at)
-        return await self._session.scalar(change.returning(Node.id)) is not None
+        if await self._session.scalar(change.returning(Node.id)) is not None:
+            return True
+        row = await self.node(node_id)
+        return row is None or not row.online
 
     async def cut_off(self, node_id: int) -> None:
         """No connection that there is counts as the node's newest any more; one that comes is taken in as ever."""
