@@ -45,6 +45,7 @@ async def test_version() -> None:
 async def test_show(task_id: int) -> None:
     done = await v6("task", "show", str(task_id))
     assert done.exit_code == 0
+    assert "missing: Hospital South, failed OOM: more memory" in done.stderr
     for each in ("task 1 ages: completed", "Hospital North", "OOM", "more memory"):
         assert each in done.output
     shown = json.loads((await v6("task", "show", "--json", str(task_id))).output)
@@ -61,7 +62,10 @@ async def test_result_is_opened(task_id: int, tmp_path: Path) -> None:
 
 
 async def test_wait(task_id: int) -> None:
-    assert (await v6("task", "wait", str(task_id))).output == "completed\n"
+    done = await v6("task", "wait", str(task_id))
+    assert done.stdout == "completed\n"
+    assert "missing: Hospital South, failed OOM: more memory" in done.stderr
+    assert "Hospital North" not in done.stderr
 
 
 async def test_list(task_id: int, fake: Fake) -> None:

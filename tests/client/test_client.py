@@ -24,7 +24,7 @@ NOUNS = {
     "role": {"create", "delete", "get", "list", "rules", "update"},
     "second_factor": {"confirm", "create", "delete"},
     "session": {"delete", "list"},
-    "task": {"cancel", "create", "delete", "get", "list"},
+    "task": {"cancel", "create", "delete", "get", "list", "missing"},
     "user": {"create", "delete", "get", "list", "update"},
 }
 CALLS = {

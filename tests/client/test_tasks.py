@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.client.fakes import COLLABORATION, NORTH, OWN, SOUTH, Fake, key_file
 from vantage6.api.v1 import organization_pb2, result_pb2, task_pb2
-from vantage6.client import AsyncClient, ResultState, Task, TaskState
+from vantage6.client import AsyncClient, Result, ResultState, Task, TaskState
 from vantage6.client._payloads import content_of, upload
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.envelope import looks_sealed
@@ -288,3 +289,28 @@ async def test_a_file_that_changes_while_it_is_sent(client: AsyncClient, fake: F
     path.write_bytes(bytes(999_999))
     with pytest.raises(FailedPrecondition, match="shorter"):
         await upload(client._session, COLLABORATION, content)
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "why"),
+    [
+        (ResultState.COMPLETED, {}, ""),
+        (ResultState.PENDING, {"node_online": True}, "pending"),
+        (ResultState.PENDING, {}, "pending, its node is offline"),
+        (
+            ResultState.PENDING, {"node_online": True, "reason": "IMAGE_UNREACHABLE", "message": "no way; try 1 of 3"},
+            "pending after IMAGE_UNREACHABLE: no way; try 1 of 3",
+        ),
+        (ResultState.CANCELLED, {"reason": "QUORUM", "message": "enough"}, "cancelled QUORUM: enough"),
+        (ResultState.FAILED, {"reason": "TIME_LIMIT"}, "failed TIME_LIMIT"),
+    ],
+)  # fmt: skip
+def test_why_a_result_is_missing(state: ResultState, fields: dict[str, Any], why: str) -> None:
+    assert Result(1, 1, NORTH, "Hospital North", state, **fields).why == why
+
+
+async def test_who_is_missing_is_told_by_name(client: AsyncClient, fake: Fake) -> None:
+    task = await create(client, min_results=1)
+    fake.complete(1, {"mean": 41})
+    missing = [each async for each in client.task.missing(task.id)]
+    assert [(each.organization_name, each.why) for each in missing] == [("Hospital South", "pending")]

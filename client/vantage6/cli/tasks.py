@@ -13,7 +13,7 @@ from click.exceptions import Exit as Leave
 
 from vantage6.cli import output
 from vantage6.cli.connection import Connection, connected
-from vantage6.client import Client, TaskState
+from vantage6.client import Client, Result, TaskState
 from vantage6.common import terminal
 from vantage6.common.commands import Code, Stop, json_option
 
@@ -100,6 +100,13 @@ def _all(client: Client, collaboration: int) -> list[int]:
     return [each.id for each in client.organization.list(collaboration=collaboration)]
 
 
+def _say_missing(results: list[Result]) -> None:
+    """Who has not delivered, by name and with the reason, on standard error."""
+    for each in results:
+        if each.why:
+            terminal.say(terminal.harmless(f"missing: {each.organization_name}, {each.why}"))
+
+
 def _exit(state: TaskState) -> None:
     if state in (TaskState.FAILED, TaskState.CANCELLED):
         raise Leave(Code.FAILED)
@@ -137,6 +144,7 @@ def show(connection: Connection, task_id: int, as_json: bool) -> None:
         return
     click.echo(terminal.harmless(f"task {known.id} {known.name}: {known.state}"))
     output.show(results, ("organization_name", "state", "reason", "message", "finish_time"), as_json=False)
+    _say_missing(results)
 
 
 @task.command("wait")
@@ -150,7 +158,9 @@ def wait(connection: Connection, task_id: int, timeout: float | None) -> None:
     """
     with connection.client(opening=True) as client:
         done = client.wait(task_id, timeout=timeout)
+        missing = list(client.task.missing(task_id))
     click.echo(str(done.state))
+    _say_missing(missing)
     _exit(done.state)
 
 

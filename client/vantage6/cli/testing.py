@@ -22,6 +22,7 @@ import pytest
 
 from vantage6.algorithm.client import SiteResult
 from vantage6.algorithm.mock import MockNetwork
+from vantage6.algorithm.network import Network
 from vantage6.client import Client
 from vantage6.common.serialization import serialize
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from vantage6.client import TaskResult
 
 
-class RealNetwork:
+class RealNetwork(Network):
     """What a MockNetwork can, by tasks to a server."""
 
     def __init__(self, client: Client, collaboration: int, image: str, databases: Sequence[str] = ("default",)) -> None:
@@ -46,18 +47,6 @@ class RealNetwork:
     def organizations(self) -> tuple[int, ...]:
         return tuple(self.names)
 
-    def run(
-        self,
-        method: str,
-        *args: object,
-        organization: int | None = None,
-        databases: Sequence[str] | None = None,
-        **kwargs: object,
-    ) -> object:
-        """Runs a method at one organization (the first, unless told which); SubtaskError if it failed."""
-        where = [organization or self.organizations[0]]
-        return self.results(method, *args, organizations=where, databases=databases, **kwargs)[0].value
-
     def results(
         self,
         method: str,
@@ -66,7 +55,6 @@ class RealNetwork:
         databases: Sequence[str] | None = None,
         **kwargs: object,
     ) -> list[SiteResult]:
-        """Runs a method at organizations (all, unless told which); quick ones come first."""
         task = self._client.task.create(
             self._collaboration,
             organizations or self.organizations,
@@ -142,12 +130,10 @@ def network_client(network_file: NetworkFile | None) -> Iterator[Client | None]:
 
 
 @pytest.fixture
-def make_network(
-    network_file: NetworkFile | None, network_client: Client | None
-) -> Callable[..., MockNetwork | RealNetwork]:
+def make_network(network_file: NetworkFile | None, network_client: Client | None) -> Callable[..., Network]:
     """Makes a network for a package over data frames; faults and rules are for mock networks only."""
 
-    def make(package: str | ModuleType, sites: Sequence[Any], **only_mock: Any) -> MockNetwork | RealNetwork:
+    def make(package: str | ModuleType, sites: Sequence[Any], **only_mock: Any) -> Network:
         if network_file is None or network_client is None:
             return MockNetwork(package, sites, **only_mock)
         if only_mock:

@@ -302,6 +302,17 @@ class Result(Shown):
             finish_time=_time(message, "finish_time"),
         )
 
+    @property
+    def why(self) -> str:
+        """What keeps it from being completed, for people; empty when it is."""
+        if self.state is ResultState.COMPLETED:
+            return ""
+        if self.state.final:
+            return f"{self.state} {self.reason}: {self.message}".rstrip(": ")
+        waits = ", its node is offline" if not self.node_online else ""
+        tried = f" after {self.reason}: {self.message}" if self.reason else ""
+        return f"{self.state}{waits}{tried}"
+
 
 @dataclass(frozen=True)
 class TaskResult(Shown):

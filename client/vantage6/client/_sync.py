@@ -163,6 +163,7 @@ class Tasks(Blocking[_tasks.Tasks]):
     get = call(_tasks.Tasks.get)
     list = iterate(_tasks.Tasks.list)
     create = call(_tasks.Tasks.create)
+    missing = iterate(_tasks.Tasks.missing)
     cancel = call(_tasks.Tasks.cancel)
     delete = call(_tasks.Tasks.delete)
 

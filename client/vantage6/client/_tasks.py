@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
 from vantage6.client import _contract as v1
-from vantage6.client._models import Collaboration, LogLine, Organization, Result, Task
+from vantage6.client._models import Collaboration, LogLine, Organization, Result, ResultState, Task
 from vantage6.client._parties import Collaborations, Noun, Organizations
 from vantage6.client._payloads import REQUEST, Content, content_of, place
 from vantage6.common.chunks import INLINE_LIMIT
@@ -103,6 +103,12 @@ class Tasks(Noun):
         if task.key != request.key:
             raise DataLoss("the server stored the task under another key than it was sent with: do not trust it")
         return task
+
+    async def missing(self, id: int) -> AsyncIterator[Result]:  # noqa: A002
+        """Who has not delivered, by `organization_name`, and `why`; also of a task that is complete by its quorum."""
+        async for each in Results(self._session).list(task=id):
+            if each.state is not ResultState.COMPLETED:
+                yield each
 
     async def cancel(self, id: int) -> Task:  # noqa: A002
         """Stops what is unfinished of a task and of its children; finished results stay."""
