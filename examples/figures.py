@@ -55,8 +55,8 @@ Each algorithm runs over three hospitals of unequal size; another program analys
 largest difference in any number that both give, relative where numbers are over 1:
 
 {table(frames)}
-`tests/examples/test_pooled.py` makes the same comparison with a bar of 1e-8, in one process and (less two models of
-many rounds) through a server, a gateway and three nodes, encrypted. All data ship in scikit-learn and statsmodels.
+`tests/examples/test_compared.py` makes the same comparison with a bar of 1e-8: in one process, or with `--network FILE`
+through a server, a gateway and three nodes, encrypted. All data ship in scikit-learn and statsmodels.
 
 ## Survival after a heart transplant
 

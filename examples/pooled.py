@@ -6,13 +6,14 @@ Each comparison returns the largest difference that it finds, relative where val
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from examples.datasets import WEIGHTS, cancer, diabetes, heart, visits
+from vantage6.algorithm.network import Network
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -25,19 +26,6 @@ FEATURES = {
     "binomial": ("cancer", "malignant", ["radius", "texture", "smoothness", "concavity", "symmetry"], None),
     "poisson": ("visits", "mdvis", ["disea", "physlm", "lncoins"], None),
 }
-
-
-class Network(Protocol):
-    """A MockNetwork, or a real one."""
-
-    def run(
-        self,
-        method: str,
-        *args: object,
-        organization: int | None = None,
-        databases: Sequence[str] | None = None,
-        **kwargs: object,
-    ) -> object: ...
 
 
 def far(ours: object, theirs: object) -> float:

@@ -79,7 +79,8 @@ class Proxy(AlgorithmServiceServicer):
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the run has ended")
 
     def WriteOutput(self, request_iterator, context):  # type: ignore[no-untyped-def]
-        raise NotImplementedError
+        self._check(b"".join(each.chunk for each in request_iterator), context)
+        return pb.WriteOutputResponse()
 
 
 @pytest.fixture
@@ -94,13 +95,33 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def client(proxy: Proxy, tmp_path: Path) -> Iterator[AlgorithmClient]:
-    """Made as in a container: by environment variables."""
+def container(proxy: Proxy, tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
-    address = f"unix:{tmp_path}/proxy.sock"
-    container = Container({"TOKEN_FILE": str(tmp_path / "token"), "PROXY_ADDRESS": address})
-    yield container.client()
-    container.close()
+    (tmp_path / "output").touch()
+    files = {f"{name}_FILE": str(tmp_path / name.lower()) for name in ("TOKEN", "OUTPUT")}
+    made = Container({**files, "PROXY_ADDRESS": f"unix:{tmp_path}/proxy.sock"})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(container: Container) -> AlgorithmClient:
+    """Made as in a container: by environment variables."""
+    return container.client()
+
+
+def test_what_was_streamed_is_the_output(container: Container, proxy: Proxy, tmp_path: Path) -> None:
+    """What the function returns afterwards, nothing most of the time, is not written over it."""
+    container.client().write_output([b"bytes.", b"x" * 3_000_000])
+    assert proxy.requests == [b"bytes." + b"x" * 3_000_000]
+    container.write_output(b"json.null")
+    assert (tmp_path / "output").read_bytes() == b""
+
+
+def test_what_is_returned_is_written_where_nothing_was_streamed(container: Container, tmp_path: Path) -> None:
+    container.client()
+    container.write_output(b"json.1")
+    assert (tmp_path / "output").read_bytes() == b"json.1"
 
 
 def test_identity_and_participants(client: AlgorithmClient) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from examples.pooled import COMPARISONS, Network
+from examples.pooled import COMPARISONS
+from vantage6.algorithm.network import Network
 
 from .conftest import Frames
 
@@ -19,7 +20,12 @@ BAR = 1e-8
 @pytest.mark.row("M20")
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_the_result_is_that_of_the_pooled_data(
-    name: str, hospitals: list[Frames], make_network: Callable[..., Network]
+    name: str,
+    hospitals: list[Frames],
+    make_network: Callable[..., Network],
+    record_property: Callable[[str, object], None],
 ) -> None:
     package, _, compare = COMPARISONS[name]
-    assert compare(make_network(package, hospitals)) < BAR
+    largest = compare(make_network(package, hospitals))
+    record_property("largest_difference", largest)
+    assert largest < BAR

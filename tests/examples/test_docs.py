@@ -151,7 +151,7 @@ def test_the_calls_on_the_page_of_rest(settled: Callable[[str], str], monkeypatc
     assert {*tokens} == {*json.loads(shown)} | ({*tokens} & {"node_url"})
     monkeypatch.setenv("TOKEN", tokens["access_token"])
     assert isinstance(json.loads(shell(settled(tasks.removeprefix("$ ")))), list)
-    long = json.dumps({"name": "x" * 129, "collaboration_id": 1})
+    long = json.dumps({"name": "x" * 129, "image": "x", "collaboration_id": 1, "organizations": [{"id": 1}]})
     call = f"curl -s https://server.example/api/task -H \"authorization: Bearer $TOKEN\" -d '{long}'"
     said, wanted = json.loads(shell(settled(call))), json.loads(error)
     assert (said["msg"], said["code"], {*said}) == (wanted["msg"], wanted["code"], {*wanted})

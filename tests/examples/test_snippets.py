@@ -44,12 +44,11 @@ class Client:
     def setup_encryption(self, file: str) -> None:
         assert file == "private_key.pem"
 
-    def create(
-        self, collaboration: int, organizations: list[int], image: str, input: dict[str, Any], databases: list[str]
-    ) -> list[TaskResult]:
+    def create(self, organizations: list[int], image: str, databases: list[str], **more: Any) -> list[TaskResult]:
         package = image.removeprefix("vantage6/examples/").removesuffix(":dev").replace("-", "_")
         run = MockNetwork(package, [{"default": people(each)} for each in range(3)]).run
-        value = run(input["method"], *input.get("args", ()), databases=databases, **input.get("kwargs", {}))
+        asked = more["input"]
+        value = run(asked["method"], *asked.get("args", ()), databases=databases, **asked.get("kwargs", {}))
         return [TaskResult(each, f"hospital {each}", ResultState.COMPLETED, "", "", value) for each in organizations]
 
     def results(self, task: list[TaskResult]) -> list[TaskResult]:

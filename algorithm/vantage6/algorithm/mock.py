@@ -23,6 +23,7 @@ from vantage6.algorithm.errors import AlgorithmError, InputError
 from vantage6.algorithm.failures import describe
 from vantage6.algorithm.mock_faults import Disclosure, Fails, Fault, Leaving, Refuses, Slow
 from vantage6.algorithm.mock_proxy import MockProxy
+from vantage6.algorithm.network import Network
 from vantage6.api.v1 import algorithm_pb2 as pb
 from vantage6.api.v1 import result_pb2
 from vantage6.api.v1.delivery_pb2 import Assignment
@@ -42,7 +43,7 @@ Content = Any
 """A data frame, or the path of a file: CSV, Parquet, or SQLite for methods that connect."""
 
 
-class MockNetwork:
+class MockNetwork(Network):
     """Organizations 1, 2, … with a data frame each (or several, by label).
 
     `faults` says what goes wrong at which organization. `disclosure` are rules of the node's, for all that leaves.
@@ -72,18 +73,6 @@ class MockNetwork:
     def organizations(self) -> tuple[int, ...]:
         return tuple(self.sites)
 
-    def run(
-        self,
-        method: str,
-        *args: object,
-        organization: int | None = None,
-        databases: Sequence[str] | None = None,
-        **kwargs: object,
-    ) -> object:
-        """Runs a method at one organization (the first, unless told which); SubtaskError if it failed."""
-        where = [organization or self.organizations[0]]
-        return self.results(method, *args, organizations=where, databases=databases, **kwargs)[0].value
-
     def results(
         self,
         method: str,
@@ -92,7 +81,6 @@ class MockNetwork:
         databases: Sequence[str] | None = None,
         **kwargs: object,
     ) -> list[SiteResult]:
-        """Runs a method at organizations (all, unless told which); quick ones come first."""
         data = serialize({"method": method, "args": list(args), "kwargs": kwargs}, "json")
         task = self.create(dict.fromkeys(organizations or self.sites, data), databases)
         return list(Subtask(cast("AlgorithmServiceStub", MockProxy(self, None)), (), task, ()))
