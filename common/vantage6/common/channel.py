@@ -48,6 +48,9 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Payloads: fewer, larger frames, and room for some pieces that arrive while one is being opened.
     ("grpc.http2.max_frame_size", 1024 * 1024),
     ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),
+    # Otherwise the room grows with the line's estimated delay, and a busy machine looks like a long line: the memory of
+    # one download then has no bound.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.service_config", _RETRIES),
     ("grpc.max_reconnect_backoff_ms", 30_000),
 )

@@ -94,13 +94,13 @@ def code_of(error: Vantage6Error) -> Code:
 
 
 _BY_KIND: dict[Fault, Code] = {
-    "engine": Code.ENGINE, "unreachable": Code.UNREACHABLE, "refused": Code.REFUSED, "clock": Code.CLOCK,
     "disk": Code.DISK, "permission": Code.PERMISSION, "port": Code.PORT, "schema": Code.SCHEMA,
+    "engine": Code.ENGINE, "unreachable": Code.UNREACHABLE, "refused": Code.REFUSED, "clock": Code.CLOCK,
 }  # fmt: skip
 
 
 def code_of_findings(bad: Sequence[Finding]) -> Code:
-    """The exit code for what a check found, the gravest first."""
+    """The exit code for what a check found; what is wrong on this machine first, it may be why the rest is."""
     kinds = {finding.kind for finding in bad}
     found = next((code for kind, code in _BY_KIND.items() if kind in kinds), None)
     return found or (Code.CONFIG if kinds == {"config"} else Code.CHECK)
