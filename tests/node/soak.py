@@ -93,7 +93,7 @@ class Sample:
     threads: int
     finished: int
     containers: int = 0
-    volumes: int = 0
+    volumes: tuple[str, ...] = ()
     blocks: int = 0
     in_use: int = 0
 
@@ -214,10 +214,11 @@ class Soak:
             return made
         # The last report is sent before the last container, and the last volume that was too full, is removed.
         until = time.monotonic() + 60
-        while (here := await asyncio.to_thread(self.in_engine)) != self.tidy() and time.monotonic() < until:  # noqa: ASYNC110
+        while not self.tidy(here := await asyncio.to_thread(self.in_engine)) and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         inside = await asyncio.to_thread(self._inside, pid)
-        return replace(made, **dict(zip(_KERNEL, _figures(pid), strict=True)), **here, **inside)
+        seen: dict[str, Any] = {**here, **inside, **dict(zip(_KERNEL, _figures(pid), strict=True))}
+        return replace(made, **seen)
 
     def _inside(self, pid: int) -> dict[str, int]:
         """What is in use, told by the node's process itself."""
@@ -229,9 +230,10 @@ class Soak:
         told = json.loads(self.figures.read_text())
         return {"blocks": told["blocks"], "in_use": told["in_use"]}
 
-    def tidy(self) -> dict[str, int]:
-        """What should be in the engine when no run is at work: a volume for each run_id."""
-        return {"containers": 0, "volumes": len(list((self.site.folder / "t" / "tmp").iterdir()))}
+    def tidy(self, here: dict[str, Any]) -> bool:
+        """No container, and no volume but those whose folders the site keeps (a cancelled run left a folder only)."""
+        kept = {each.name for each in (self.site.folder / "t" / "tmp").iterdir()}
+        return not here["containers"] and set(here["volumes"]) <= kept
 
     def growth(self) -> float:
         """Resident memory (KiB): medians of the last quarter of the time against the second, when all is warm."""
@@ -243,7 +245,7 @@ class Soak:
         """How much of this node there is."""
         label = f"vantage6-node={self.name}"
         containers = self.engine.containers.list(all=True, ignore_removed=True, filters={"label": label})
-        return {"containers": len(containers), "volumes": len(volumes_of(self.engine, self.name))}
+        return {"containers": len(containers), "volumes": sorted(volumes_of(self.engine, self.name))}
 
 
 def _figures(pid: int) -> tuple[int, int, int]:

@@ -12,7 +12,15 @@ from tests.node.fake_runtime import FakeRuntime, echo
 from tests.node.site import SiteUnderTest
 from vantage6.api.v1.delivery_pb2 import Cancel
 from vantage6.node import outcome, rests, states
-from vantage6.node.runtimes.base import Exit, Handle, ImageUnreachable, Progress, RunSpec, RuntimeUnavailable
+from vantage6.node.runtimes.base import (
+    Exit,
+    Handle,
+    ImageUnreachable,
+    Progress,
+    RunMissing,
+    RunSpec,
+    RuntimeUnavailable,
+)
 from vantage6.server.domain.states import INFRASTRUCTURE
 
 pytestmark = pytest.mark.row("M27")
@@ -124,6 +132,38 @@ async def test_a_start_that_is_not_answered_is_asked_for_again(
     report = await site.server.report(ends)
     assert len(runtime.started) == 1
     assert report.reason == ("" if ends == states.COMPLETED else "RUNTIME_UNAVAILABLE")
+
+
+async def test_an_engine_that_is_away_while_a_run_goes_on_is_waited_for(
+    site: SiteUnderTest, runtime: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vantage6.node.rests.Backoff.next", lambda _: 0.01)
+    wait, away = runtime.wait, [RuntimeUnavailable("the engine broke off")] * 3
+
+    async def silent(handle: Handle) -> Exit:
+        if away:
+            raise away.pop()
+        return await wait(handle)
+
+    monkeypatch.setattr(runtime, "wait", silent)
+    connection = await site.online()
+    connection.send(assignment=site.assignment(b"json.7"))
+    await site.server.report(states.COMPLETED)
+    assert not away
+    assert len(runtime.started) == 1
+
+
+async def test_a_run_that_vanished_under_the_node_is_lost(
+    site: SiteUnderTest, runtime: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(_: Handle) -> Exit:
+        raise RunMissing("somebody removed the container")
+
+    monkeypatch.setattr(runtime, "wait", gone)
+    connection = await site.online()
+    connection.send(assignment=site.assignment())
+    report = await site.server.report(states.LOST)
+    assert report.reason == "RUN_MISSING"
 
 
 async def test_a_run_that_the_engine_has_is_not_lost_while_the_engine_is_silent(

@@ -48,7 +48,7 @@ async def test_soak(site: SiteUnderTest, docker_engine: DockerClient, hostile: s
         if keep := os.environ.get("VANTAGE6_SOAK_LOG"):
             shutil.copy(site.folder / "node.log", keep)
         assert last.finished > first.finished > 0
-        assert {"containers": last.containers, "volumes": last.volumes} == soak.tidy()
+        assert soak.tidy({"containers": last.containers, "volumes": last.volumes}), last
         # Where no run is at work nothing is open for one; a few are the connections of the engine's client.
         assert last.descriptors <= first.descriptors + 8
         assert last.threads <= first.threads + 16

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from vantage6.api.v1.delivery_pb2 import Welcome
+from vantage6.common.allocator import keep_few_heaps
 from vantage6.common.background import Seat, tell_starter
 from vantage6.common.channel import open_channel
 from vantage6.common.contract import VERSION as CONTRACT_VERSION
@@ -99,6 +100,7 @@ class Node:
 
     async def run(self) -> None:
         """Works until cancelled, or until an error that trying again cannot mend."""
+        keep_few_heaps()
         try:
             await self._open()
             watched = Watched.of(metrics.REGISTRY, self._why_not_ready, self._count_reports)

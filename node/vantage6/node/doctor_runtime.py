@@ -17,8 +17,9 @@ from docker.errors import DockerException, ImageNotFound
 from vantage6.common.errors import Vantage6Error
 from vantage6.common.findings import Finding, failed, ok, skipped, warning
 from vantage6.node.dockerized import engine_address
-from vantage6.node.runtimes.base import Limits, RunSpec
+from vantage6.node.runtimes.base import Limits, RunRefused, RunSpec
 from vantage6.node.runtimes.isolation import USER, hardening
+from vantage6.node.runtimes.own_image import own_image
 from vantage6.node.runtimes.registry import runtime_names
 from vantage6.node.runtimes.sandbox_command import Rootfs, command_line, find_bwrap
 
@@ -91,6 +92,7 @@ def _docker(config: NodeConfig, *, deep: bool) -> list[Finding]:
         facts: dict[str, Any] = client.version()
         found = [_engine_version(str(facts.get("Version", "")), str(facts.get("ApiVersion", "")))]
         found += _elsewhere(engine_address(config))
+        found += _own_image(config, client)
         if not deep:
             return found
         return [*found, _look_from_container(client)]
@@ -105,6 +107,19 @@ def _elsewhere(address: str) -> list[Finding]:
     text = f"it is reached over the network ({address}), and runs share files of this machine with it"
     fix = "use its socket on its own machine (DOCKER_HOST=unix:///…); where both see the same folders, --local works"
     return [warning("engine's place", text, fix)]
+
+
+def _own_image(config: NodeConfig, client: DockerClient) -> list[Finding]:
+    """Is there an image for the node's own containers? Needed for relays, and wherever the node is not root."""
+    needed = config.isolation == "network"
+    if not needed and os.geteuid() == 0:
+        return []
+    try:
+        image = own_image(client, str(config.runtime_options.get("relay_image") or ""))
+    except RunRefused as error:
+        fix = "docker pull or vnode load, or runtime_options.relay_image"
+        return [(failed if needed else warning)("relay image", error.message, fix)]
+    return [ok("relay image", image)]
 
 
 def _short(error: Exception) -> str:
@@ -127,7 +142,7 @@ def _look_from_container(client: DockerClient) -> Finding:
         spec = RunSpec("check", image, Path(folder), limits=Limits(tmp_bytes=16 * 1024**2))
         config = client.api.create_host_config(**hardening(spec, lambda path: path))
         made = client.api.create_container(
-            image, ["-c", LOOK_AROUND], entrypoint=["python3"], user=USER, host_config=config,
+            image, ["-c", LOOK_AROUND], entrypoint=["python3"], user=USER, host_config=config, use_config_proxy=False,
             labels={"vantage6-type": "check"},
         )  # fmt: skip
         try:

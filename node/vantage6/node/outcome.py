@@ -10,7 +10,7 @@ from vantage6.node import states
 from vantage6.node.databases import DatabaseUnknown
 from vantage6.node.policy import Refused
 from vantage6.node.room import is_full
-from vantage6.node.runtimes.base import Exit, ImageMissing, ImageUnreachable, RuntimeUnavailable
+from vantage6.node.runtimes.base import Exit, ImageMissing, ImageUnreachable, RunMissing, RuntimeUnavailable
 from vantage6.node.states import State
 
 _REFUSALS = (NotSealed, KeyChanged, KeyMissing, KeyUnknown, DatabaseUnknown)
@@ -46,7 +46,8 @@ def of_error(error: Exception, result_id: int) -> Outcome:
         return Outcome(states.FAILED, error.reason, message)
     if isinstance(error, Vantage6Error):
         hint = _HINTS.get(type(error))
-        return Outcome(states.FAILED, error.reason, f"{error.message}. {hint}" if hint else error.message)
+        state = states.LOST if isinstance(error, RunMissing) else states.FAILED
+        return Outcome(state, error.reason, f"{error.message}. {hint}" if hint else error.message)
     if isinstance(error, OSError) and is_full(error):
         return Outcome(states.FAILED, "DISK_FULL", "the site has no room left on its disk; it has to make some")
     message = f"the node met an error of its own; its administrator finds it in the node's log by result_id={result_id}"
@@ -73,7 +74,8 @@ def of_exit(end: Exit, *, deadline_passed: bool, log: bytes) -> Outcome | None:
 
 def says_nothing_of_the_algorithm(outcome: Outcome) -> bool:
     """Whether the site's surroundings failed; the server hands such a run out again, as the task's `retries` allow."""
-    return outcome.state == states.FAILED and outcome.reason in _INFRASTRUCTURE
+    lost = outcome.state == states.LOST
+    return lost or (outcome.state == states.FAILED and outcome.reason in _INFRASTRUCTURE)
 
 
 def deadline() -> Outcome:

@@ -49,6 +49,17 @@ class Rests:
             await asyncio.sleep(seconds)
 
 
+async def while_silent(wait: Callable[[], Awaitable[T]]) -> T:
+    """Waits for the end of something that runs, also while the engine is away: not known is not gone."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await wait()
+        except RuntimeUnavailable as error:
+            log.warning("run_not_known", reason=error.reason, message=error.message)
+            await asyncio.sleep(backoff.next())
+
+
 async def patiently(start: Callable[[], Awaitable[T]]) -> T:
     """Starts something once per key: whether it began when the engine broke off, the next try finds out."""
     backoff = Backoff()

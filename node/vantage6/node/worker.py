@@ -39,7 +39,7 @@ from vantage6.node.outcome import Outcome
 from vantage6.node.payloads import Payloads
 from vantage6.node.proxy.app import RunProxy
 from vantage6.node.proxy.run import ProxiedRun
-from vantage6.node.rests import Rests, patiently
+from vantage6.node.rests import Rests, patiently, while_silent
 from vantage6.node.runtimes.base import Exit, Handle, Limits, RunSpec, Runtime
 from vantage6.node.sealing import Sealer
 from vantage6.node.workspace import RunFiles, Workspace, shared_name
@@ -223,7 +223,7 @@ class Worker:
 
     async def _end(self, handle: Handle, files: RunFiles) -> Exit:
         """How the run ended; raises DiskLimit when it is to be ended for that."""
-        ending = asyncio.ensure_future(self._site.runtime.wait(handle))
+        ending = asyncio.ensure_future(while_silent(lambda: self._site.runtime.wait(handle)))
         watching = asyncio.ensure_future(self._site.disk.watch(files.temporary))
         try:
             await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)

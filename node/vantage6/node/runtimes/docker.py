@@ -278,6 +278,7 @@ class DockerRuntime:
                 image, list(command) if command is not None else None, name=name, user=self._hardness.user,
                 labels=labels, environment=environment, host_config=config,
                 hostname=hostname, healthcheck={"test": ["NONE"]},
+                use_config_proxy=False,  # The SDK would hand over the site's proxy, with its password.
             )  # fmt: skip
         except APIError as error:
             if error.status_code != requests.codes.conflict:

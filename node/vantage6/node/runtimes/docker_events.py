@@ -48,6 +48,7 @@ class Endings:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._closing = threading.Event()
+        self._changing = threading.Lock()
         self._stream: CancellableStream[dict[str, Any]] | None = None
         self._thread = threading.Thread(target=self._listen, name="docker-events", daemon=True)
         self._thread.start()
@@ -67,21 +68,27 @@ class Endings:
 
     def close(self) -> None:
         """Ends the thread; blocks shortly."""
-        self._closing.set()
-        if self._stream is not None:
-            cut(self._stream)
+        with self._changing:
+            self._closing.set()
+            stream = self._stream
+        if stream is not None:
+            cut(stream)
         self._thread.join(timeout=5)
-        if self._stream is not None:
-            release(self._stream)
+        if stream is not None and not self._thread.is_alive():  # Under its reader it would wait for ever.
+            release(stream)
 
     def _listen(self) -> None:
         since = int(time.time())
         while not self._closing.is_set():
             try:
                 # With `since`, what happened before the subscription is told too: no gap at a reconnection.
-                self._stream = self._client.events(since=since, filters=self._filters, decode=True)
+                stream = self._client.events(since=since, filters=self._filters, decode=True)
+                with self._changing:  # Whoever closes finds it, or it is not read.
+                    self._stream = stream
+                    if self._closing.is_set():
+                        break
                 self._tell(None)
-                for event in self._stream:
+                for event in stream:
                     since = int(event.get("time", since))
                     self._tell(event["Actor"]["ID"])
             # A message that is no event breaks the stream off as well: who waits must not wait for a dead thread.
@@ -91,6 +98,8 @@ class Endings:
             if self._stream is not None and not self._closing.is_set():
                 release(self._stream)
             self._closing.wait(_AGAIN_AFTER)
+        if self._stream is not None:
+            release(self._stream)
 
     def _tell(self, container: str | None) -> None:
         if not self._closing.is_set():

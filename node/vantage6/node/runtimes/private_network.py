@@ -104,7 +104,7 @@ class PrivateNetwork:
         try:
             made = client.api.create_container(
                 image, [inspect.getsource(relay), relay_arguments(ways)], name=relay_name(name),
-                user=RELAY_USER, entrypoint=["python3", "-I", "-c"], hostname="algorithm",
+                user=RELAY_USER, entrypoint=["python3", "-I", "-c"], hostname="algorithm", use_config_proxy=False,
                 labels={**self._labels("relay"), "vantage6-relay-of": name}, healthcheck={"test": ["NONE"]},
                 host_config=client.api.create_host_config(**self._restrictions(spec, paths.on_host, network)),
             )  # fmt: skip
