@@ -17,6 +17,7 @@ REASONS = {
     "node/vantage6/node/disk.py:watch": "the kernel tells nobody of a folder that grows",
     "node/vantage6/node/retry.py:reached": "waits before it asks again what was not answered",
     "node/vantage6/node/rests.py:patiently": "waits before it asks an engine again that did not answer",
+    "node/vantage6/node/rests.py:while_silent": "waits before it asks an engine again that did not answer",
     "node/vantage6/node/runs.py:_recover": "waits before it asks an engine again that did not answer",
     "node/vantage6/node/payloads.py:fetch": "waits before it goes on with a broken download",
     "node/vantage6/node/payloads.py:_upload": "waits before it goes on with a broken upload",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.chaos.small import Small, completed, small_network
+from tests.chaos.small import PATIENCE, Small, completed, small_network
 from tests.chaos.table import note
 from tests.node.fake_runtime import FakeRuntime
 from vantage6.common import faults
@@ -110,19 +110,22 @@ async def test_dead_peer_is_noticed_within_three_beats(tmp_path: Path, heartbeat
             assert small.node
             address = (small.organization_id, small.collaboration_id)
             await run_once(small)
-            began = time.monotonic()
+            began = last = time.monotonic()
             small.line.go_silent()
             small.line.open.clear()
             noticed: dict[str, float] = {}
-            while len(noticed) < 2 and time.monotonic() < began + 4 * heartbeat:
-                if not small.node.link.online.is_set():
-                    noticed.setdefault("node", time.monotonic() - began)
-                if not small.server.dispatcher.is_online(address):
-                    noticed.setdefault("server", time.monotonic() - began)
+            stood = 0.0  # So long has the machine been busy with something else.
+            while len(noticed) < 2 and last < began + PATIENCE:
                 await asyncio.sleep(0.01)
+                last, before = time.monotonic(), last
+                stood += max(0.0, last - before - 0.05)
+                if not small.node.link.online.is_set():
+                    noticed.setdefault("node", last - began)
+                if not small.server.dispatcher.is_online(address):
+                    noticed.setdefault("server", last - began)
             small.line.open.set()
             assert set(noticed) == {"node", "server"}
-            assert max(noticed.values()) <= 3 * heartbeat + 0.5, noticed
+            assert max(noticed.values()) - stood <= 3 * heartbeat + 0.5, (noticed, stood)
             outcome = "noticed by both within 3 heartbeats, a new connection follows"
             note("peer dead, line half-open", f"heartbeat of {heartbeat:g} s", outcome)
             await run_once(small)
@@ -219,7 +222,7 @@ async def test_node_absent_for_longer_than_every_time_out(tmp_path: Path) -> Non
         return Exit(0)
 
     tokens = {"access_minutes": 1 / 30, "refresh_days": 2 / 86400, "container_days": 2 / 86400}
-    async with small_network(tmp_path, runtime=FakeRuntime(algorithm), heartbeat=0.1, tokens=tokens) as small:
+    async with small_network(tmp_path, runtime=FakeRuntime(algorithm), heartbeat=0.5, tokens=tokens) as small:
         task_id = await small.create()
         while not small.starts():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

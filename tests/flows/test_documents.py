@@ -140,6 +140,6 @@ def test_from_nothing_to_a_node_that_is_online(reader: Reader) -> None:
 def test_the_pages_install_what_there_is() -> None:
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     for page in ("install-server.md", "install-node.md"):
-        asked = re.findall(r"pip install 'vantage6-grpc\[([\w,]+)\]'", (DOCS / page).read_text())
+        asked = re.findall(r"pip install './vantage6\[([\w,]+)\]'", (DOCS / page).read_text())
         assert asked
         assert {one for some in asked for one in some.split(",")} <= extras

@@ -68,7 +68,7 @@ def test_the_readme_of_the_r_package(study: Study, vtg: Path) -> None:
 def test_the_proxy_is_started(study: Study, tmp_path: Path) -> None:
     """As the page has it: it says where it is, for whom, and what it does."""
     (text,) = blocks("first-analysis-r.md", "console")
-    log_in, start, *shown = text.strip().splitlines()
+    log_in, logged_in, start, *shown = text.strip().splitlines()
     network = study.network
     environment = {
         "XDG_CONFIG_HOME": str(tmp_path / "config"), "VANTAGE6_CA_FILE": str(network.ca_file),
@@ -78,7 +78,7 @@ def test_the_proxy_is_started(study: Study, tmp_path: Path) -> None:
     shutil.copy(network.sites[0].key, tmp_path / "private_key.pem")
     command = log_in.removeprefix("$ ").replace("https://server.example", network.url)
     who = {"VANTAGE6_USERNAME": "researcher", "VANTAGE6_PASSWORD": PASSWORD}
-    run("sh", "-ec", command, folder=tmp_path, **environment, **who)
+    answer = run("sh", "-ec", f"{command} 2>&1", folder=tmp_path, **environment, **who)
     names = [f"{name}={value}" for name, value in environment.items()]
     process = Process("proxy-of-the-page", ["env", *names, *start.removeprefix("$ ").split()], tmp_path)
     try:
@@ -86,8 +86,9 @@ def test_the_proxy_is_started(study: Study, tmp_path: Path) -> None:
         said = process.log.read_text()
     finally:
         assert process.stop() == 0
-    there = [general(line, network.url, "researcher", str(tmp_path / "config")) for line in said.splitlines()]
-    for line in shown:
+    own = (network.url, "researcher", str(tmp_path / "config"))
+    there = [general(line, *own) for line in [answer, *said.splitlines()]]
+    for line in [logged_in, *shown]:
         assert general(line, "https://server.example", "alice", "/home/alice/.config") in there
 
 
