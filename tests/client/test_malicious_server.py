@@ -16,7 +16,7 @@ from vantage6.common.envelope import HEADER_SIZE
 from vantage6.common.errors import EnvelopeBroken, InvalidArgument, KeyChanged, KeyMismatch
 from vantage6.common.keys import KeyPair
 
-pytestmark = [pytest.mark.attack, pytest.mark.row("M34", "M35")]
+pytestmark = [pytest.mark.attack("X06", "X07"), pytest.mark.row("M34", "M35")]
 
 PIECE = CHUNK + 16
 LARGE = "x" * (2 * CHUNK + 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.client.fakes import COLLABORATION, NORTH, OWN, SOUTH, Fake, key_file
 from vantage6.api.v1 import organization_pb2, result_pb2, task_pb2
-from vantage6.client import AsyncClient, Result, ResultState, Task, TaskState
+from vantage6.client import AsyncClient, Result, ResultState, Task, TaskState, _payloads
 from vantage6.client._payloads import content_of, upload
 from vantage6.common.chunks import INLINE_LIMIT
 from vantage6.common.envelope import looks_sealed
@@ -27,6 +28,7 @@ from vantage6.common.errors import (
     NotSealed,
 )
 from vantage6.common.keys import KeyPair, PublicKey
+from vantage6.common.outgoing import OutgoingMade
 
 INPUT = {"method": "partial", "args": ["age"], "kwargs": {"marker": "MARKER-7261"}}
 
@@ -62,6 +64,25 @@ async def test_large_input_is_uploaded_and_goes_on_where_it_broke_off(client: As
     assert request.organizations[0].input == b""
     assert fake.site_input(1) == value
     assert len(fake.payloads) == 1
+
+
+@pytest.mark.row("M34")
+async def test_an_upload_of_which_the_server_lost_too_much_is_begun_anew(
+    client: AsyncClient, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes from a backup, say. What was sent long ago is sealed again, for another upload with another key."""
+    monkeypatch.setattr(_payloads, "OutgoingMade", partial(OutgoingMade, kept=1000))
+    monkeypatch.setattr(_payloads, "pause", lambda _attempt: _lose(fake))
+    fake.break_write = 1
+    value = {"method": "partial", "kwargs": {"text": "x" * 3_000_000}}
+    await create(client, (NORTH,), input=value)
+    assert [bool(content) for content in fake.payloads.values()] == [False, True]
+    assert fake.site_input(1) == value
+    assert fake.requests[0].organizations[0].input_payload_id == "payload-1"
+
+
+async def _lose(fake: Fake) -> None:
+    fake.payloads["payload-0"].clear()
 
 
 async def test_deadline_and_bytes(client: AsyncClient, fake: Fake) -> None:
@@ -206,15 +227,20 @@ async def test_no_plain_input_into_an_encrypted_collaboration(stranger: AsyncCli
 @pytest.mark.attack
 @pytest.mark.row("M36")
 async def test_a_server_cannot_talk_a_client_out_of_sealing(client: AsyncClient, fake: Fake) -> None:
-    task = await create(client, (NORTH,))
     fake.encrypted = False
     with pytest.raises(NotSealed, match="setup_encryption"):
         await create(client)
+    assert not fake.requests
+    fake.encrypted = True
+    task = await create(client, (NORTH,))
+    # Once it was said to be encrypted, it is: that never changes.
+    fake.encrypted = False
+    await create(client)
+    assert all(looks_sealed(each.input) for request in fake.requests for each in request.organizations)
     fake.complete(1, "plain")
     fake.finish(task.id)
     with pytest.raises(NotSealed):
         _ = [each async for each in client.results(task)]
-    assert len(fake.requests) == 1
 
 
 class TestPlain:

@@ -79,9 +79,9 @@ class Tasks(Noun):
         """
         # Whether it is encrypted never changes. Its members do, and are asked for.
         where = self._session.joined.get(collaboration) or await Collaborations(self._session).get(collaboration)
+        sealed = self._encryption.required(where)
         self._session.joined[where.id] = where
         members = await self._members(where, organizations)
-        sealed = self._encryption.required(where)
         if sealed:
             await self._encryption.trust(members)
         request = v1.task_pb2.CreateTaskRequest(
