@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +29,35 @@ def marked() -> list[Shown]:
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         if "node_modules" in path.parts:
             continue
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and (ids := tuple(_ids(function))):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        for_all = tuple(_ids_of(module))
+        for function in ast.walk(module):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or not function.name.startswith(
+                "test_"
+            ):
+                continue
+            if ids := tuple(dict.fromkeys((*_ids(function), *for_all))):
                 arguments = {argument.arg for argument in function.args.args}
                 found.append(Shown(ids, path.relative_to(ROOT).as_posix(), function.name, "door" in arguments))
     return found
 
 
+def _ids_of(module: ast.Module) -> Iterator[str]:
+    """What all tests of a file are marked with."""
+    for statement in module.body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "pytestmark":
+            marks = statement.value.elts if isinstance(statement.value, ast.List) else [statement.value]
+            yield from _marked(marks)
+
+
 def _ids(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    for decorator in function.decorator_list:
-        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.attack":
-            yield from (str(argument.value) for argument in decorator.args if isinstance(argument, ast.Constant))
+    yield from _marked(function.decorator_list)
+
+
+def _marked(marks: Iterable[ast.expr]) -> Iterator[str]:
+    for mark in marks:
+        if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.attack":
+            yield from (str(argument.value) for argument in mark.args if isinstance(argument, ast.Constant))
 
 
 def rows(text: str) -> dict[str, str]:

@@ -141,7 +141,9 @@ def test_the_first_analysis_by_rest(settled: Callable[[str], str]) -> None:
 @pytest.mark.row("D03")
 @pytest.mark.envoy
 @pytest.mark.xdist_group("examples-network")
-def test_the_calls_on_the_page_of_rest(settled: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_calls_on_the_page_of_rest(
+    settled: Callable[[str], str], real_network: tuple[Network, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     need("curl")
     monkeypatch.setenv("CURL_CA_BUNDLE", "ca.pem")
     [page], [error] = code_of("docs/rest.md", "console"), code_of("docs/rest.md", "json")
@@ -151,8 +153,10 @@ def test_the_calls_on_the_page_of_rest(settled: Callable[[str], str], monkeypatc
     assert {*tokens} == {*json.loads(shown)} | ({*tokens} & {"node_url"})
     monkeypatch.setenv("TOKEN", tokens["access_token"])
     assert isinstance(json.loads(shell(settled(tasks.removeprefix("$ ")))), list)
-    long = json.dumps({"name": "x" * 129, "image": "x", "collaboration_id": 1, "organizations": [{"id": 1}]})
-    call = f"curl -s https://server.example/api/task -H \"authorization: Bearer $TOKEN\" -d '{long}'"
+    root = real_network[0].root
+    monkeypatch.setenv("TOKEN", root._loop.run(root._inner._session.fresh()))
+    long = json.dumps({"name": "x" * 129})
+    call = f"curl -s https://server.example/api/organization -H \"authorization: Bearer $TOKEN\" -d '{long}'"
     said, wanted = json.loads(shell(settled(call))), json.loads(error)
     assert (said["msg"], said["code"], {*said}) == (wanted["msg"], wanted["code"], {*wanted})
     assert said["details"][0].items() >= wanted["details"][0].items()

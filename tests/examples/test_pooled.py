@@ -27,12 +27,16 @@ BAR = 1e-8
 @pytest.mark.row("M44")
 def test_the_comparisons_hold_in_a_real_network_too(real_network: tuple[Network, Path]) -> None:
     """The file that compares over mock networks, once more, with the flag that every author has."""
+    network = real_network[0]
+    before = {task.id for task in network.client.task.list()}
     file = Path(__file__).with_name("test_compared.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "vantage6.cli.testing"]
     flag = ["--network", str(real_network[1])]
     done = subprocess.run([*command, *flag, str(file)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert f"{len(COMPARISONS)} passed" in done.stdout, done.stdout + done.stderr
     assert "skipped" not in done.stdout
+    made = [task for task in network.client.task.list() if task.id not in before and task.parent_id is None]
+    assert len(made) == len(COMPARISONS)
 
 
 def test_the_comparison_would_see_a_difference() -> None:
