@@ -15,7 +15,7 @@ from vantage6.common.envelope import HEADER_SIZE, Binding, Purpose, open_chunks,
 from vantage6.common.errors import EnvelopeBroken
 from vantage6.common.keys import KeyPair, PublicKey
 
-pytestmark = [pytest.mark.attack, pytest.mark.row("M34")]
+pytestmark = [pytest.mark.attack("X07"), pytest.mark.row("M34")]
 
 PIECE = CHUNK + 16
 CONTENT = bytes(3 * CHUNK) + b"end"

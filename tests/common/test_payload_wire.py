@@ -51,6 +51,7 @@ def content_of(message: WritePayloadRequest | memoryview) -> WritePayloadRequest
     return message
 
 
+@settings(deadline=None)
 @given(request=requests)
 def test_any_message_is_read_as_protobuf_reads_it(request: WritePayloadRequest) -> None:
     assert content_of(request_message(request.SerializeToString())) == request
@@ -58,6 +59,7 @@ def test_any_message_is_read_as_protobuf_reads_it(request: WritePayloadRequest) 
     assert bytes(body_piece(request.content.SerializeToString())) == request.content.data
 
 
+@settings(deadline=None)
 @given(one=requests, two=requests)
 def test_messages_behind_each_other_are_merged_as_protobuf_does(
     one: WritePayloadRequest, two: WritePayloadRequest
@@ -67,7 +69,7 @@ def test_messages_behind_each_other_are_merged_as_protobuf_does(
 
 
 @pytest.mark.attack
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(data=st.data())
 def test_damaged_messages_are_read_as_protobuf_reads_them(data: st.DataObject) -> None:
     good = bytearray(request_bytes(data.draw(st.binary(max_size=200))))
