@@ -18,6 +18,7 @@ from tests.node.fake_runtime import FakeRuntime
 from tests.node.site import SiteUnderTest
 from tests.node.test_hostile import NASTY
 from vantage6.api.v1.delivery_pb2 import (
+    Assignment,
     Cancel,
     Heartbeat,
     ReportAccepted,
@@ -28,7 +29,7 @@ from vantage6.common.errors import InvalidArgument, Vantage6Error
 from vantage6.common.settings import ConfigError
 from vantage6.node import states
 from vantage6.node.config import LimitsSection, PolicySection, load_config
-from vantage6.node.disclosure import Disclosure
+from vantage6.node.disclosure import Disclosure, Released
 from vantage6.node.doctor import check_policy
 from vantage6.node.link import _beat_of
 from vantage6.node.policy import Policy, Refused
@@ -85,6 +86,22 @@ def _named(name: str) -> Any:
         image = f"{name}?"  # Whatever it is, not the one that is allowed.
 
     return Run()
+
+
+@pytest.mark.attack("X08")
+@pytest.mark.parametrize("method", ["mean_of_one", "a_mean", "mean\n", "", "MEAN", None])
+def test_patterns_of_methods_are_for_the_whole_name(method: str | None) -> None:
+    policy = Policy(PolicySection(allowed_methods=["mean", "m[a-z]x"]))
+    policy.check_method("mean")
+    policy.check_method("max")
+    with pytest.raises(Refused) as found:
+        policy.check_method(method)
+    assert found.value.rule == "METHOD_NOT_ALLOWED"
+    # A rule for one method is not that for another which begins like it.
+    rule = Disclosure([{"rule": "maximum_rows", "rows": 1, "methods": ["mean"]}])
+    rule.check(Released(Assignment(), b"json.[1, 2]", method=method or ""))
+    with pytest.raises(Refused):
+        rule.check(Released(Assignment(), b"json.[1, 2]", method="mean"))
 
 
 @pytest.mark.attack("X08", "X13")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from vantage6.common.contexts import Kind, find
 from vantage6.common.errors import Vantage6Error
-from vantage6.node.admin.container import given_inside, running
+from vantage6.node.admin.container import _await_word, given_inside, running
 from vantage6.node.admin.way import Way
 from vantage6.node.app import _runtime_options
 from vantage6.node.config import NodeConfig, load_context
@@ -151,6 +152,29 @@ def test_a_wrong_option_of_the_runtime_is_named_with_its_line(tmp_path: Path, li
     with pytest.raises(Vantage6Error, match=said) as caught:
         written(tmp_path, f"application:\n  server_url: https://s\n  {line}\n")
     assert "north.yaml, line " in caught.value.message
+
+
+class Silent:
+    """A container that says nothing to whom it was started by, and has a log."""
+
+    def __init__(self) -> None:
+        self.said = threading.Event()
+
+    def logs(self, *, stream: bool = False, tail: int = 0, **_: Any) -> Any:
+        if not stream:
+            return b"link_lost reason=UNAVAILABLE\nretry in 2 s\n"[: 1000 * tail]
+        self.said.wait()
+        return iter(())
+
+
+def test_one_that_is_late_shows_the_end_of_its_log() -> None:
+    container = Silent()
+    try:
+        started = _await_word(cast("Any", container), 0.05)
+    finally:
+        container.said.set()
+    assert (started.ok, started.pid) == (False, 1)
+    assert started.facts["message"] == "link_lost reason=UNAVAILABLE\nretry in 2 s"
 
 
 def test_a_way_is_kept_and_only_what_is_said_again_is_changed() -> None:

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.node.fake_runtime import FakeRuntime
+from tests.node.site import SiteUnderTest
 from vantage6.api.v1.delivery_pb2 import Assignment, Party
+from vantage6.node import states
 from vantage6.node.config import LimitsSection
-from vantage6.node.fairness import FairSlots
+from vantage6.node.fairness import FairSlots, window_of
+from vantage6.node.runtimes.base import Exit, RunSpec
 
 
 class Crowd:
@@ -54,6 +58,16 @@ async def test_who_asked_a_hundred_times_waits_behind_who_asked_once() -> None:
     await asyncio.gather(*crowd.tasks.values(), return_exceptions=True)
 
 
+async def test_who_has_least_at_work_is_next_though_another_waits_longer() -> None:
+    crowd = Crowd(runs=2)
+    for name, user in (("a1", "alice"), ("c1", "carol"), ("a2", "alice"), ("b1", "bob")):
+        await crowd.come(name, user)
+    await crowd.end("c1")
+    assert crowd.order == ["a1", "c1", "b1"]
+    for name in ("a1", "b1", "a2"):
+        await crowd.end(name)
+
+
 @pytest.mark.parametrize("limit", ["runs_per_user", "runs_per_organization"])
 async def test_limits_of_one(limit: str) -> None:
     crowd = Crowd(runs=8, **{limit: 2})
@@ -80,3 +94,35 @@ async def test_who_goes_away_leaves_no_slot_taken() -> None:
     await crowd.come("d", "d")
     assert crowd.order[-1] == "d"
     await crowd.end("d")
+
+
+@pytest.mark.row("M50")
+async def test_more_are_taken_in_than_work_and_turns_are_by_user(site: SiteUnderTest) -> None:
+    """The window that the node offers has room for others behind the one who asks for most."""
+    order: list[str] = []
+    go_on = asyncio.Event()
+
+    async def algorithm(spec: RunSpec) -> Exit:
+        order.append(spec.key.split("-")[1])
+        await go_on.wait()
+        (spec.run_dir / "output").write_bytes(b"json.1")
+        return Exit(0)
+
+    site.runtime = FakeRuntime(algorithm)
+    site.settings["limits"] = {"runs": 1, "waiting": 5}
+    connection = await site.online()
+    assert connection.hello.window == 6
+    for result_id, user in ((21, "alice"), (22, "alice"), (23, "alice"), (24, "alice"), (25, "bob")):
+        connection.send(assignment=site.assignment(result_id=result_id, username=user))
+    await site.server.report(states.RUNNING)
+    assert site.node
+    while len(site.node.runs._slots._waiting.get((2, "bob"), ())) < 1:  # noqa: ASYNC110 - until all have come
+        await asyncio.sleep(0.01)
+    go_on.set()
+    for _ in range(5):
+        await site.server.report(states.COMPLETED)
+    assert order.index("25") <= 2, order
+
+
+def test_the_window_is_no_wider_than_a_server_grants() -> None:
+    assert window_of(LimitsSection(runs=1000, waiting=500)) == 1000

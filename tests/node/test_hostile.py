@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from vantage6.api.v1.delivery_pb2 import Assignment
 from vantage6.node import disk, states
 from vantage6.node.audit import verify
 from vantage6.node.runtimes.base import Exit, RunSpec
+from vantage6.node.temporary import Temporary
 
 ROUNDS = int(os.environ.get("VANTAGE6_FUZZ", "150"))
 NASTY = [
@@ -52,7 +55,7 @@ def garbled(run: Assignment, dice: random.Random) -> Assignment:
     return run
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X08")
 async def test_fuzzed_assignments(site: SiteUnderTest) -> None:
     """Every one of them ends, the node goes on, and nothing of them is left."""
     site.settings["policy"] = {
@@ -84,7 +87,7 @@ async def test_fuzzed_assignments(site: SiteUnderTest) -> None:
     assert descriptors() <= before + 8
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X08")
 async def test_a_full_temporary_volume_ends_the_run(site: SiteUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "SECONDS", 0.05)
 
@@ -123,3 +126,48 @@ async def test_temporary_volumes_go_by_age(site: SiteUnderTest) -> None:
     assert site.node
     assert [name.partition("-")[0] for name in site.node.site.workspace.temporary_folders()] == ["3"]
     assert "77" in site.runtime.dropped
+
+
+async def test_a_full_volume_stays_while_somebody_works_with_it(site: SiteUnderTest) -> None:
+    connection = await site.online()
+    connection.send(assignment=site.assignment())
+    await site.server.report(states.COMPLETED)
+    assert site.node
+    held = site.node.site
+    [name] = held.workspace.temporary_folders()
+    held.disk.overfull.add(name)
+    tidying = Temporary(held.workspace, held.runtime, None)
+    await tidying.tidy({name}, held.disk.overfull)
+    assert held.workspace.temporary_folders() == [name]
+    await tidying.tidy(set(), held.disk.overfull)
+    assert held.workspace.temporary_folders() == []
+    assert not held.disk.overfull
+
+
+@pytest.mark.attack("X08")
+def test_threads_do_not_keep_what_they_gave_back() -> None:
+    """In a process of its own: the C library gives threads arenas only before it is told how many."""
+    program = """
+import ctypes, sys, threading
+from vantage6.common.memory import bound_arenas
+if sys.argv[1] == "bound": assert bound_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+barrier = threading.Barrier(12)
+def work():
+    barrier.wait()
+    held = [libc.malloc(5000) for _ in range(2000)]
+    barrier.wait()
+threads = [threading.Thread(target=work) for _ in range(12)]
+for each in threads: each.start()
+for each in threads: each.join()
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(None)
+"""
+
+    def arenas(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True)
+        return done.stdout.count("<heap nr=")
+
+    assert arenas("bound") <= 2 < arenas("free")

@@ -41,13 +41,13 @@ async def outcome_of(site: SiteUnderTest, sealed: bytes) -> str:
     return report.reason
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X07")
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 async def test_a_large_input_that_was_tampered_with(site: SiteUnderTest, change: Callable[[bytes], bytes]) -> None:
     assert await outcome_of(site, change(site.seal(CONTENT))) == "ENVELOPE_BROKEN"
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X07")
 @pytest.mark.parametrize(
     "elsewhere",
     [
@@ -66,7 +66,7 @@ async def test_an_envelope_of_another_place(site: SiteUnderTest, elsewhere: dict
     assert await outcome_of(site, sealed) == "ENVELOPE_BROKEN"
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X06")
 async def test_a_swapped_key_of_the_researcher(site: SiteUnderTest) -> None:
     """The server shows a key of its own for the researcher, and seals a task of its own with it."""
     connection = await site.online()

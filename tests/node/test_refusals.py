@@ -11,9 +11,10 @@ from tests.node.fake_runtime import FakeRuntime
 from tests.node.site import NODE, RESEARCHER, TASK_KEY, SiteUnderTest
 from vantage6.api.v1.delivery_pb2 import Report
 from vantage6.common.envelope import Binding, Purpose, open_sealed
-from vantage6.common.errors import EncryptionRequired
+from vantage6.common.errors import EncryptionRequired, Unauthenticated
 from vantage6.common.keys import KeyPair
 from vantage6.node import states
+from vantage6.node.proxy.tokens import RunEnded, RunToken
 from vantage6.node.runtimes.base import Exit, RunSpec
 
 
@@ -23,7 +24,7 @@ async def outcome(site: SiteUnderTest, state: int, **more: Any) -> Report:
     return await site.server.report(state)
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-22193")
 @pytest.mark.row("M36")
 async def test_plain_input_in_an_encrypted_collaboration(site: SiteUnderTest) -> None:
     report = await outcome(site, states.REFUSED, sealed=False)
@@ -31,7 +32,7 @@ async def test_plain_input_in_an_encrypted_collaboration(site: SiteUnderTest) ->
     assert not site.runtime.started
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2024-22193")
 @pytest.mark.row("M36")
 async def test_plain_payload_in_an_encrypted_collaboration(site: SiteUnderTest) -> None:
     run = site.assignment()
@@ -93,7 +94,7 @@ async def test_unpinned_key_where_keys_must_be_pinned(site: SiteUnderTest) -> No
     assert (await outcome(site, states.REFUSED)).reason == "KEY_UNKNOWN"
 
 
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2023-47631")
 @pytest.mark.parametrize("image", ["evil/miner:1", "example/average:1-evil", "registry/example/average:1"])
 async def test_image_that_is_not_allowed(site: SiteUnderTest, image: str) -> None:
     # Also for a subtask: whose child a run is said to be changes nothing.
@@ -109,6 +110,7 @@ async def test_nothing_is_allowed_unless_configured(site: SiteUnderTest) -> None
     assert "policy.allowed_images" in report.message
 
 
+@pytest.mark.attack("GHSA-47w6-gwp4-w6vc")
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
@@ -169,7 +171,7 @@ async def test_log_is_shared_sealed_and_only_where_the_site_says_so(site: SiteUn
     )
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X08")
 async def test_output_that_is_a_link_is_not_followed(site: SiteUnderTest) -> None:
     async def algorithm(spec: RunSpec) -> Exit:
         (spec.run_dir / "output").unlink()
@@ -195,3 +197,17 @@ async def test_defect_of_the_node_ends_one_run_only(site: SiteUnderTest) -> None
     assert "secret" not in report.message
     connection.send(assignment=site.assignment(result_id=13))
     await site.server.report(states.COMPLETED)
+
+
+@pytest.mark.attack("X03")
+def test_a_token_ends_with_its_run() -> None:
+    """Also for a call that comes while the proxy is still closing."""
+    token = RunToken("secret")
+    shown = [("authorization", "Bearer secret")]
+    token.check(shown)
+    for wrong in ([], [("authorization", "secret")], [*shown, *shown], [("authorization", "Bearer secre")]):
+        with pytest.raises(Unauthenticated):
+            token.check(wrong)
+    token.end()
+    with pytest.raises(RunEnded):
+        token.check(shown)

@@ -39,7 +39,7 @@ def hostile(docker_engine: DockerClient) -> Iterator[str]:
 
 
 @pytest.mark.engine
-@pytest.mark.attack
+@pytest.mark.attack("X08", "X09")
 async def test_soak(site: SiteUnderTest, docker_engine: DockerClient, hostile: str) -> None:
     soak = Soak(site, docker_engine, hostile)
     try:

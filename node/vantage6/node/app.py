@@ -12,11 +12,11 @@ from typing import Any
 import structlog
 
 from vantage6.api.v1.delivery_pb2 import Welcome
-from vantage6.common.allocator import keep_few_heaps
 from vantage6.common.background import Seat, tell_starter
 from vantage6.common.channel import open_channel
 from vantage6.common.contract import VERSION as CONTRACT_VERSION
 from vantage6.common.errors import Vantage6Error
+from vantage6.common.memory import bound_arenas
 from vantage6.common.monitoring import Watched, monitored
 from vantage6.common.trust import KnownOrganizations
 from vantage6.node import metrics
@@ -26,11 +26,11 @@ from vantage6.node.databases import Databases
 from vantage6.node.disclosure import Disclosure
 from vantage6.node.disk import Disk
 from vantage6.node.doctor_runtime import check_runtime
+from vantage6.node.fairness import window_of
 from vantage6.node.gate import Gate
 from vantage6.node.identity import settle_keys
 from vantage6.node.journal import Journal
 from vantage6.node.link import Link
-from vantage6.node.memory import bound_arenas
 from vantage6.node.options import logins
 from vantage6.node.outbox import Outbox
 from vantage6.node.payloads import Payloads
@@ -78,7 +78,7 @@ class Node:
             instance_id=uuid.uuid4().hex,
             # The machine's own system is the site's business.
             versions={name: number for name, number in versions(self.runtime.name).items() if name != "system"},
-            window=limits.runs + limits.waiting,
+            window=window_of(limits),
             backoff=backoff,
         )
         outbox = Outbox(self.journal, self.link, payloads, config.data_dir / "outbox")
@@ -100,7 +100,6 @@ class Node:
 
     async def run(self) -> None:
         """Works until cancelled, or until an error that trying again cannot mend."""
-        keep_few_heaps()
         try:
             await self._open()
             watched = Watched.of(metrics.REGISTRY, self._why_not_ready, self._count_reports)

@@ -16,6 +16,15 @@ Turn = tuple[int, str]
 """Organization and user."""
 
 
+WIDEST = 1000
+"""What a server grants one node."""
+
+
+def window_of(limits: LimitsSection) -> int:
+    """How many assignments the node takes in: those at work, and others that fetch images and take turns."""
+    return min(WIDEST, limits.runs + limits.waiting)
+
+
 class FairSlots:
     """Gives out the node's slots. A node has one collaboration, so users and their organizations are who compete."""
 

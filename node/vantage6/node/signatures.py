@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 ANNOTATION = "dev.cosignproject.cosign/signature"
+BUNDLE = b"vnd.dev.sigstore.bundle"
 KIND = "cosign container image signature"
 TEXT_LIMIT = 64 * 1024
 SIGNATURES_READ = 64
@@ -73,7 +74,23 @@ class Signatures:
                 self._keep(kept, each)
                 log.info("image_signature", image=image, digest=digest, key=signer)
                 return signer
+        if self._is_bundled(image, digest):
+            raise Refused(
+                "SIGNATURE_FORM",
+                f"image {image!r} is signed in cosign's newer form (a bundle), which this node does not read: sign it "
+                "with 'cosign sign --key KEY --new-bundle-format=false --use-signing-config=false', or have the site "
+                "list its digest",
+            )
         raise Refused("SIGNATURE_MISSING", f"image {image!r} ({digest}) is signed with none of this site's keys")
+
+    def _is_bundled(self, image: str, digest: str) -> bool:
+        """Whether something in the newer form refers to the image; only to say so, nothing of it is believed."""
+        if self._registries is None:
+            return False
+        try:
+            return any(BUNDLE in (index or b"") for index in self._registries.referrers(image, digest))
+        except RegistrySilentError:
+            return False
 
     def _offered(self, image: str, digest: str) -> Iterator[Signed]:
         """What lies in the image's repository; nothing of it is believed."""

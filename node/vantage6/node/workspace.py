@@ -201,14 +201,6 @@ class Workspace:
             raise
         return os.fdopen(descriptor, "rb")
 
-    def read_output(self, files: RunFiles, limit: int) -> bytes:
-        """All that the run wrote; raises `OutputUnsafe` or `OutputTooLarge`."""
-        with self.open_output(files, limit) as stream:
-            data = stream.read(limit + 1)
-        if len(data) > limit:  # It grew since the check: the run is not over.
-            raise OutputTooLarge(f"the output is larger than {limit} bytes", limit=limit)
-        return data
-
     def remove(self, files: RunFiles) -> None:
         """Removes the run's own files; the temporary folder belongs to all runs with its run_id and stays."""
         if files.run_dir.parent != self._runs:

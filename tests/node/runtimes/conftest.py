@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from tests.node.output import read_output
 from vantage6.node.runtimes.base import MIB, Limits, RunSpec
 from vantage6.node.runtimes.registry import make_runtime
 from vantage6.node.workspace import RunFiles, Workspace
@@ -96,7 +97,7 @@ class Kit:
         files = files or self.prepare()
         ended = await self.run(code, files, **limits)
         assert ended.code == 0, ended
-        return json.loads(self.workspace.read_output(files, MIB))
+        return json.loads(read_output(self.workspace, files, MIB))
 
 
 @pytest.fixture(scope="session")

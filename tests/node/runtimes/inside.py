@@ -46,7 +46,7 @@ async def main(verb, asked):
         ))
         if verb == "answer":
             ended = await runtime.wait(handle)
-            print(json.dumps([ended.code, ended.log_tail.decode(), workspace.read_output(files, MIB).decode()]))
+            print(json.dumps([ended.code, ended.log_tail.decode(), workspace.open_output(files, MIB).read().decode()]))
     await runtime.close()
 
 asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from docker.types import IPAMConfig, IPAMPool
 
+from tests.node.output import read_output
+
 from .conftest import IMAGE, Kit
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ def addresses(*wanted: str) -> Iterator[None]:
         subprocess.run(["ip", "link", "delete", name], check=True)
 
 
+@pytest.mark.attack("X09")
 @pytest.mark.engine
 async def test_no_address_is_reached(kit: Kit, open_network: DockerClient) -> None:
     """Internet, host, bridge gateway, cloud metadata, a neighbour: all answer an ordinary container, none a run."""
@@ -175,6 +178,7 @@ async def test_no_address_is_reached(kit: Kit, open_network: DockerClient) -> No
         neighbour.remove(force=True)
 
 
+@pytest.mark.attack("X09")
 async def test_there_is_no_network_to_scan(kit: Kit) -> None:
     seen = await kit.answer(
         "import json, os, socket\nanswer = [[name for _, name in socket.if_nameindex()], "
@@ -215,6 +219,7 @@ for server in servers:
     assert seen == []
 
 
+@pytest.mark.attack("X09")
 @pytest.mark.row("M06")
 async def test_no_service_of_the_machine_by_its_socket(kit: Kit) -> None:
     """The engine's socket above all: who may write to it owns the machine. Abstract ones lie in no folder."""
@@ -242,12 +247,14 @@ for address in ("\\0" + NAME, "/var/run/docker.sock", "/run/docker.sock", "/run/
     assert seen == []
 
 
+@pytest.mark.attack("X09")
 @pytest.mark.engine
 async def test_no_raw_sockets(kit: Kit, open_network: DockerClient) -> None:
     assert ordinary(open_network, RAW) == {"icmp": True, "packet": True}
     assert await kit.answer(RAW + REPORT) == {"icmp": False, "packet": False}
 
 
+@pytest.mark.attack("X08")
 @pytest.mark.engine
 async def test_only_its_own_places_are_writable(kit: Kit, open_network: DockerClient) -> None:
     assert "/usr/local/bin" in ordinary(open_network, WRITABLE)
@@ -255,6 +262,7 @@ async def test_only_its_own_places_are_writable(kit: Kit, open_network: DockerCl
     assert seen == {"/tmp", "/mnt/tmp"}
 
 
+@pytest.mark.attack("CVE-2026-54533")
 @pytest.mark.engine
 @pytest.mark.row("M54")
 async def test_no_other_runs_files(kit: Kit, open_network: DockerClient) -> None:
@@ -269,6 +277,7 @@ async def test_no_other_runs_files(kit: Kit, open_network: DockerClient) -> None
     await kit.runtime.stop(handle, 0)
 
 
+@pytest.mark.attack("X09")
 async def test_no_other_processes(kit: Kit) -> None:
     seen = await kit.answer(
         "import json, os\nanswer = [open(f'/proc/{p}/cmdline').read() for p in os.listdir('/proc') if p.isdigit()]"
@@ -303,6 +312,7 @@ except OSError:
     assert seen == dict.fromkeys(seen, False)
 
 
+@pytest.mark.attack("X08")
 @pytest.mark.row("M54")
 async def test_the_output_cannot_become_something_else(kit: Kit) -> None:
     """A link or a pipe in the output's place would make the node read another file, or wait forever."""
@@ -330,7 +340,7 @@ for name in ("input", "token"):
         files,
     )
     assert ended.log_tail == b""
-    assert kit.workspace.read_output(files, 10) == b""
+    assert read_output(kit.workspace, files, 10) == b""
 
 
 async def test_ten_million_lines(kit: Kit) -> None:
@@ -344,6 +354,7 @@ async def test_ten_million_lines(kit: Kit) -> None:
         assert total <= 4 * 2**20
 
 
+@pytest.mark.attack("X08")
 @pytest.mark.engine
 @pytest.mark.parametrize("kit", ["docker"], indirect=True)
 async def test_docker_limits_are_set(kit: Kit, open_network: DockerClient) -> None:

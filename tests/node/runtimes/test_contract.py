@@ -151,6 +151,7 @@ async def test_starting_twice_starts_once(kit: Kit) -> None:
     assert (files.temporary / "count").read_text() == "x"
 
 
+@pytest.mark.attack("X08")
 async def test_stop_asks(kit: Kit) -> None:
     handle = await kit.start(
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\nprint('up', flush=True)\n"
@@ -232,7 +233,7 @@ async def test_pull_of_what_is_here(kit: Kit) -> None:
     assert parts[-1] == 1.0
 
 
-@pytest.mark.attack
+@pytest.mark.attack("GHSA-47w6-gwp4-w6vc")
 async def test_an_image_that_was_replaced_is_not_started(kit: Kit) -> None:
     """What the policy allowed is what runs, also when the name has come to mean something else since."""
     other = replace(kit.spec("pass"), digest=f"sha256:{'0' * 64}")
@@ -252,7 +253,7 @@ async def test_memory_limit(kit: Kit) -> None:
     assert ended.oom == (kit.kind == "docker")  # Without a control group it is the program that is told.
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X08")
 async def test_fork_bomb(kit: Kit) -> None:
     """At the limit of processes a program may hang instead of failing: the wall clock ends it."""
     ended = await kit.run(
@@ -264,7 +265,7 @@ async def test_fork_bomb(kit: Kit) -> None:
     assert 8 < int(ended.log_tail) <= LIMITS.pids
 
 
-@pytest.mark.attack
+@pytest.mark.attack("X08")
 async def test_disk_is_limited(kit: Kit) -> None:
     files = kit.prepare()
     ended = await kit.run(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.node.output import read_output
 from vantage6.node.runtimes.base import Forward, RunRefused
 from vantage6.node.runtimes.private_network import network_name
 
@@ -75,7 +76,7 @@ async def test_the_proxy_is_reached_over_tcp(site: Kit, engine_images: DockerCli
             files,
         )
         assert (await site.runtime.wait(handle)).code == 0
-    assert site.workspace.read_output(files, 100) == b"to the proxy to the proxy to the web"
+    assert read_output(site.workspace, files, 100) == b"to the proxy to the proxy to the web"
     facts = engine_images.api.inspect_network(network_name(site.node_name))
     assert facts["Internal"]
     assert facts["Options"]["com.docker.network.bridge.inhibit_ipv4"] == "true"
@@ -105,7 +106,7 @@ async def test_a_database_server_under_its_own_name(site: Kit) -> None:
             """
         handle = await site.runtime.start(site.spec(code, files, forwards=(way,)))
         assert (await site.runtime.wait(handle)).code == 0
-    assert json.loads(site.workspace.read_output(files, 100)) == ["x database", None, None]
+    assert json.loads(read_output(site.workspace, files, 100)) == ["x database", None, None]
 
 
 async def test_an_open_network_of_that_name_is_not_used(site: Kit, engine_images: DockerClient) -> None:

@@ -27,7 +27,7 @@ from .test_isolation import a_node
 if TYPE_CHECKING:
     from docker import DockerClient
 
-pytestmark = [pytest.mark.attack, pytest.mark.engine, pytest.mark.row("M06")]
+pytestmark = [pytest.mark.attack("X09", "CVE-2026-54533"), pytest.mark.engine, pytest.mark.row("M06")]
 
 NOBODY, ROOT = "65534:65534", "0:0"
 ROOTS = "as root there"

@@ -57,6 +57,10 @@ class Image:
         tag = f"{self.digest.replace(':', '-')}.sig"
         self._registry.put(self._repository, tag, [(media, text, {ANNOTATION: written}) for text, written in signed])
 
+    def bundle(self, text: bytes) -> None:
+        media = "application/vnd.dev.sigstore.bundle.v0.3+json"
+        self._registry.put(self._repository, self.digest.replace(":", "-"), [(media, text, {})])
+
 
 def sign(key: Key, text: bytes) -> str:
     if isinstance(key, Ed25519PrivateKey):
@@ -140,6 +144,17 @@ def test_what_is_kept_is_checked_again(registry: Registry, image: Image, key: Ke
     moved.write_text("[[[")
     with pytest.raises(Refused):
         alone.check(image.name, OTHER)
+
+
+def test_a_bundle_is_not_read_and_that_is_said(registry: Registry, image: Image, key: Key, tmp_path: Path) -> None:
+    """cosign 3 signs so unless told otherwise; under the tag that it takes where a registry knows no referrers."""
+    bundle = b'{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"}'
+    image.bundle(bundle)
+    with pytest.raises(Refused, match="new-bundle-format=false") as found:
+        of(registry, tmp_path, key).check(image.name, image.digest)
+    assert found.value.rule == "SIGNATURE_FORM"
+    image.attach((image.text(), sign(key, image.text())))
+    assert of(registry, tmp_path, key).check(image.name, image.digest) == "0.pem"
 
 
 def test_a_silent_registry_is_said(image: Image, key: Key, tmp_path: Path) -> None:

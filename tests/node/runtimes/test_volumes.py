@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from tests.node.output import read_output
 from tests.node.site import SiteUnderTest
 from vantage6.node import states
 from vantage6.node.cli import main
@@ -28,7 +29,7 @@ READ = "import json, os\njson.dump(sorted(os.listdir('/mnt/tmp')), open('/mnt/da
 
 
 @pytest.mark.row("M48")
-@pytest.mark.attack
+@pytest.mark.attack("CVE-2026-54533")
 @pytest.mark.parametrize(
     ("other", "shared"),
     [
@@ -73,9 +74,9 @@ async def test_the_engine_knows_them_and_may_forget_them(kit: Kit, engine_images
     volume.remove()  # By an administrator, in between.
     files, ended = await begun(7, READ)
     assert ended.code == 0
-    assert json.loads(kit.workspace.read_output(files, 100)) == ["left"]
+    assert json.loads(read_output(kit.workspace, files, 100)) == ["left"]
     other, _ = await begun(8, READ)
-    assert json.loads(kit.workspace.read_output(other, 100)) == []
+    assert json.loads(read_output(kit.workspace, other, 100)) == []
     for handle in (await kit.runtime.recover()).values():
         await kit.runtime.remove(handle)
     await kit.runtime.drop_shared(["7"])

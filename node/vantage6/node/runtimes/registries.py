@@ -110,6 +110,12 @@ class Registries:
         """The manifest of another tag beside the image, None where there is none; raises RegistrySilentError."""
         return self._read(parse(image), f"manifests/{tag}", _MANIFEST_LIMIT)
 
+    def referrers(self, image: str, digest: str) -> Iterator[bytes | None]:
+        """What refers to the image: as the registry tells it, and under the tag for registries that do not."""
+        reference = parse(image)
+        for what in (f"referrers/{_checked(digest)}", f"manifests/{digest.replace(':', '-')}"):
+            yield self._read(reference, what, _MANIFEST_LIMIT)
+
     def blob(self, image: str, digest: str, limit: int) -> bytes | None:
         """A blob of the image's repository, which is what its digest says; raises RegistrySilentError."""
         data = self._read(parse(image), f"blobs/{_checked(digest)}", limit)
