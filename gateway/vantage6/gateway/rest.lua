@@ -41,8 +41,7 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local strange = {}
   for name, value in pairs(headers) do
-    if not (KNOWN[name] and (name:sub(1, 1) == ":" or value:match("^[\32-\126]*$"))) and
-        name:sub(1, 8) ~= "x-envoy-" then
+    if not KNOWN[name] or (name:sub(1, 1) ~= ":" and not value:match("^[\32-\126]*$")) then
       strange[#strange + 1] = name
     end
   end
