@@ -77,6 +77,16 @@ async def said_to(world: World, signal: Signal) -> None:
     await world.dispatcher.idle()
 
 
+async def test_a_second_connection_supersedes_the_first(world: World) -> None:
+    first = await world.connect(world.nodes[0])
+    second = await world.connect(world.nodes[0])
+    heard = await hear(first, 2)
+    assert heard.superseded
+    assert heard.closed
+    await world.create_task(world.organizations[0])
+    assert (await hear(second)).assignments
+
+
 async def test_who_gives_up_in_the_commit_of_a_connection_leaves_no_node_online(world: World, commits: Commits) -> None:
     commits.slow()
     await commits.given_up(asyncio.create_task(world.connect(world.nodes[0])))

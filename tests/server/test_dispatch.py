@@ -10,15 +10,12 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from structlog.testing import capture_logs
 
-from vantage6.api.v1 import delivery_pb2
 from vantage6.common import faults
-from vantage6.common.errors import ContractVersionUnknown
 from vantage6.server.domain import tasks
 from vantage6.server.domain.deadlines import Deadlines
 from vantage6.server.domain.events import Topic, now
 from vantage6.server.domain.links import Claim
 from vantage6.server.domain.states import ResultState, TaskState
-from vantage6.server.rpc.delivery import _hello
 
 from .world import World, hear, make_world, report
 
@@ -250,16 +247,6 @@ async def test_a_cancelled_run_is_stopped_when_its_node_comes_back(world: World)
     assert heard.cancels[0].reason == "LEASE_LOST"
 
 
-async def test_a_second_connection_supersedes_the_first(world: World) -> None:
-    first = await world.connect(world.nodes[0])
-    second = await world.connect(world.nodes[0])
-    heard = await hear(first, 2)
-    assert heard.superseded
-    assert heard.closed
-    await world.create_task(world.organizations[0])
-    assert (await hear(second)).assignments
-
-
 @pytest.mark.attack("X01")
 async def test_x01_a_node_cannot_report_for_another(world: World) -> None:
     await world.create_task(world.organizations[0])
@@ -383,20 +370,6 @@ async def test_nothing_is_acknowledged_that_is_not_committed(world: World) -> No
     assert accepted.result_id == assignment.result_id
     assert int(accepted.state) == ResultState.COMPLETED
     assert (await world.result(assignment.result_id)).state == ResultState.COMPLETED
-
-
-@pytest.mark.parametrize(
-    ("version", "fits"), [("1.0", True), ("1.1", True), ("1.2", False), ("0.9", False), ("", False)]
-)
-async def test_a_node_of_another_version(version: str, fits: bool) -> None:
-    async def stream() -> AsyncIterator[delivery_pb2.NodeMessage]:
-        yield delivery_pb2.NodeMessage(hello=delivery_pb2.Hello(contract_version=version))
-
-    if fits:
-        assert (await _hello(stream())).contract_version == version
-        return
-    with pytest.raises(ContractVersionUnknown, match="the node"):
-        await _hello(stream())
 
 
 @pytest.mark.parametrize(("min_results", "failures"), [(None, 1), (2, 2)])

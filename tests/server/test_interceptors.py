@@ -12,6 +12,7 @@ import structlog
 from vantage6.api.v1 import auth_pb2, organization_pb2, organization_pb2_grpc, user_pb2
 from vantage6.common.errors import Internal, from_rpc_error
 from vantage6.server.domain.caller import Anonymous, Caller, current_call
+from vantage6.server.interceptors.audit import noted
 from vantage6.server.interceptors.errors import errors
 from vantage6.server.interceptors.identity import address_of, bearer, identity
 from vantage6.server.interceptors.telemetry import telemetry
@@ -95,3 +96,16 @@ def test_the_address_is_what_the_gateway_said_last() -> None:
 def test_bearer_tokens() -> None:
     assert bearer("Bearer abc") == bearer("bearer  abc ") == "abc"
     assert bearer(None) is bearer("Basic abc") is bearer("Bearer ") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome", "expected"),
+    [("Task.DeleteTask", "PERMISSION_DENIED", True), ("Task.DeleteTask", "OK", False), ("User.UpdateUser", "OK", True),
+     ("User.GetUser", "OK", False), ("Auth.CreateUserToken", "UNAUTHENTICATED", True),
+     ("Auth.RefreshToken", "OK", False),
+     ("Auth.RefreshToken", "UNAUTHENTICATED", True), ("Auth.CreateNodeToken", "OK", False),
+     ("Auth.CreateNodeToken", "UNAUTHENTICATED", True), ("Auth.CreateUserToken", "THROTTLED", False)],
+)  # fmt: skip
+def test_what_the_audit_log_is_told(method: str, outcome: str, expected: bool) -> None:
+    service, _, name = method.partition(".")
+    assert noted(f"/vantage6.api.v1.{service}Service/{name}", outcome) is expected

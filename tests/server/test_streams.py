@@ -11,12 +11,13 @@ import grpc
 import pytest
 
 from vantage6.api.v1 import delivery_pb2, delivery_pb2_grpc
+from vantage6.common.errors import ContractVersionUnknown
 from vantage6.server.app import Server
 from vantage6.server.config import ServerConfig
 from vantage6.server.domain import reports
 from vantage6.server.domain.accounts import AccountRules
 from vantage6.server.domain.running import Runs
-from vantage6.server.rpc.delivery import DeliveryServicer, Watchdog
+from vantage6.server.rpc.delivery import DeliveryServicer, Watchdog, _hello
 
 from .live import ROOT_PASSWORD, Stubs
 from .test_half_open import node_token
@@ -122,3 +123,17 @@ async def test_a_server_that_stops_tells_its_nodes_to_go_elsewhere(tmp_path: Pat
     assert await stream.code() is grpc.StatusCode.UNAVAILABLE
     assert "going away" in await stream.details()
     await channel.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"), [("1.0", True), ("1.1", True), ("1.2", False), ("0.9", False), ("", False)]
+)
+async def test_a_node_of_another_version(version: str, fits: bool) -> None:
+    async def stream() -> AsyncIterator[delivery_pb2.NodeMessage]:
+        yield delivery_pb2.NodeMessage(hello=delivery_pb2.Hello(contract_version=version))
+
+    if fits:
+        assert (await _hello(stream())).contract_version == version
+        return
+    with pytest.raises(ContractVersionUnknown, match="the node"):
+        await _hello(stream())

@@ -21,9 +21,9 @@ from vantage6.api.v1 import (
     result_pb2_grpc,
     task_pb2_grpc,
 )
-from vantage6.common.allocator import keep_few_heaps
 from vantage6.common.background import AddressTaken
 from vantage6.common.channel import KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MAX_MESSAGE
+from vantage6.common.memory import bound_arenas
 from vantage6.common.monitoring import Watched, monitored
 from vantage6.server import metrics
 from vantage6.server.config import ServerConfig
@@ -227,7 +227,7 @@ def _collect_rarely() -> None:
 
 async def serve(config: ServerConfig, ready: Callable[[Server], None] = lambda _server: None) -> None:
     """Runs a server until SIGTERM or SIGINT."""
-    keep_few_heaps()
+    bound_arenas()
     _collect_rarely()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
