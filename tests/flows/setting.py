@@ -118,6 +118,7 @@ def boxed_node(machine: Machine, engine: DockerClient, folder: Path) -> Iterator
     found = Boxed(here, name, config, bridge, port, process)
     yield found
     found.run("stop")
+    here.configuration(name).unlink(missing_ok=True)
     (here.configuration(name).parent / f"{name}.api_key").unlink()
     for volume in engine.volumes.list(filters={"name": f"vantage-{name}-vol"}):
         volume.remove(force=True)
