@@ -14,7 +14,7 @@ export PATH := $(abspath $(VENV)/bin):$(PATH)
 export GRPC_ENABLE_FORK_SUPPORT := false
 
 .DEFAULT_GOAL := help
-.PHONY: s3 openapi help setup demo test lint format types layers generated buf pytest protos docs images services chaos engine engine-stop bench lock clean javascript
+.PHONY: s3 openapi help setup demo test lint format types layers generated buf pytest protos docs images services chaos soak engine engine-stop bench lock clean javascript
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ chaos: setup images ## all faults at all points, with their table in docs/chaos.
 	@VANTAGE6_CHAOS=long VANTAGE6_STORIES=300 $(PY) -m pytest tests/chaos tests/server/test_delivery_machine.py \
 	  -n $(WORKERS) --dist loadgroup
 	@$(PY) -m tests.chaos.table
+
+soak: setup ## ten minutes of attacks on one node with a Docker engine, and what is left of it then (build/soak.json)
+	@VANTAGE6_SOAK=600 $(PY) -m pytest -q tests/node/test_soak.py
 
 javascript: ## the packages of what is written in JavaScript, where there is a Node.js
 	@if command -v npm > /dev/null; then for folder in tests/js/envelope examples/algorithms/average-js; do \

@@ -38,6 +38,8 @@ MOST_GROWTH = 64
 """MiB by which a process may grow, whatever the payload's size."""
 BAR = 0.3
 METHOD = "/bench.Bare/Write"
+PAYLOADS = "vantage6.api.v1.PayloadService"
+"""The gateway passes on what it knows; the bare server answers these methods too, without looking at anything."""
 WARM_UP = 8 * MIB
 
 
@@ -89,9 +91,20 @@ async def bare_role(port: str, folder: str = "") -> None:
             size += len(request)
         return str(size).encode()
 
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Write": grpc.stream_unary_rpc_method_handler(write)}
+    async def read(request: bytes, _: object) -> AsyncIterator[bytes]:
+        chunk = os.urandom(CHUNK)
+        for _number in range(int(request) // CHUNK):
+            yield chunk
+
+    up: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(write)
+    down: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(read)
     server = grpc.aio.server(options=(("grpc.max_receive_message_length", 4 * CHUNK),))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Bare", handlers),))
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler("bench.Bare", {"Write": up}),
+            grpc.method_handlers_generic_handler(PAYLOADS, {"WritePayload": up, "ReadPayload": down}),
+        )
+    )
     if folder:
         key, chain = (Path(folder, name).read_bytes() for name in ("server.key", "server.pem"))  # noqa: ASYNC240
         server.add_secure_port(f"127.0.0.1:{port}", grpc.ssl_server_credentials([(key, chain)]))
@@ -116,6 +129,40 @@ async def bare(port: int, size: int, ca_file: Path | None = None) -> float:
         call: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(METHOD)
         await call(chunks())
         return size / (time.perf_counter() - begun) / 1e6
+
+
+async def journey(url: str, size: int, ca_file: Path) -> float:
+    """MB/s of a bare stream to a server and, when all of it is there, of as many bytes back from it."""
+    chunk = os.urandom(CHUNK)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(size // CHUNK):
+            yield chunk
+
+    async with open_channel(Endpoint(url, ca_file)) as channel:
+        await channel.channel_ready()
+        begun = time.perf_counter()
+        up: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(f"/{PAYLOADS}/WritePayload")
+        await up(chunks())
+        down: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/{PAYLOADS}/ReadPayload")
+        async for _ in down(str(size).encode()):
+            pass
+        return size / (time.perf_counter() - begun) / 1e6
+
+
+@contextlib.asynccontextmanager
+async def bare_gateway(folder: Path, certificates: Certificates, port: int) -> AsyncIterator[str]:
+    """The address of a gateway with TLS before a bare server."""
+    listen = f"127.0.0.1:{free_port()}"
+    tls = {"certificate": str(certificates.certificate), "key": str(certificates.key)}
+    settings = {
+        "listen": listen, "servers": [f"127.0.0.1:{port}"], "tls": tls, "access_log": "none", "requests_per_second": 0,
+    }  # fmt: skip
+    path = folder / "bare-gateway.yaml"
+    path.write_text(json.dumps({"application": settings}), encoding="utf-8")
+    async with Child("vantage6.gateway", "--config", str(path), log=folder / "bare-gateway.log") as envoy:
+        await envoy.wait_for("gateway ready")
+        yield f"https://{listen}"
 
 
 @contextlib.asynccontextmanager
@@ -224,6 +271,7 @@ async def run(bench: Bench) -> Table:
     async with contextlib.AsyncExitStack() as stack:
         plain = await stack.enter_async_context(bare_server(bench.folder))
         secure = await stack.enter_async_context(bare_server(bench.folder, certificates))
+        door = await stack.enter_async_context(bare_gateway(bench.folder, certificates, plain))
         made = await stack.enter_async_context(deployment(bench.folder / "network"))
         await populate(made, 1)
         node = await stack.enter_async_context(start_node(made))
@@ -231,6 +279,7 @@ async def run(bench: Bench) -> Table:
         client = await stack.enter_async_context(Child("benchmarks.payload", "client", log=bench.folder / "client.log"))
         await once(made, client, WARM_UP)
         speeds, tls, there, back = [await bare(plain, size)], [await bare(secure, size, certificates.ca)], [], []
+        whole = [await journey(door, size, certificates.ca)]
         async with Memory(processes(made, node, client)) as memory:
             for _ in range(bench.repeat(5, 1)):
                 seconds = await once(made, client, size)
@@ -238,21 +287,24 @@ async def run(bench: Bench) -> Table:
                 back.append(size / seconds["back"] / 1e6)
                 speeds.append(await bare(plain, size))
                 tls.append(await bare(secure, size, certificates.ca))
-    streams = (Samples(tuple(speeds), "MB/s"), Samples(tuple(tls), "MB/s"))
+                whole.append(await journey(door, size, certificates.ca))
+    streams = tuple(Samples(tuple(values), "MB/s") for values in (speeds, tls, whole))
     return _table(size, streams, (there, back), memory)
 
 
-def _table(size: int, streams: tuple[Samples, Samples], ways: tuple[list[float], list[float]], memory: Memory) -> Table:
+def _table(size: int, streams: tuple[Samples, ...], ways: tuple[list[float], list[float]], memory: Memory) -> Table:
     if target := os.environ.get("BENCH_PAYLOAD_CURVE"):
         title = f"Resident memory while {size // MIB} MiB go to a node and back, over and over"
         Path(target).write_text(plot(title, "MiB", memory.curve), encoding="utf-8")
     there, back = (Samples(tuple(values), "MB/s") for values in ways)
-    stream, tls = streams
+    stream, tls, whole = streams
     rows = [
         Row("bare gRPC stream, no TLS", stream),
         Row("bare gRPC stream with TLS", tls),
+        Row("bare bytes on the same way: through Envoy to a server, and from there through Envoy", whole),
         Row("client to the run's input file, against no TLS", there, stream, BAR, at_least=True),
         Row("the same, against TLS", there, tls, BAR, at_least=True),
+        Row("the same, against bare bytes on the same way", there, whole),
         Row("the run's output file to the client's file, against no TLS", back, stream, BAR, at_least=True),
         Row("the same, against TLS", back, tls, BAR, at_least=True),
     ]
