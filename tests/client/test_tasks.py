@@ -239,7 +239,7 @@ async def test_a_server_cannot_talk_a_client_out_of_sealing(client: AsyncClient,
     assert all(looks_sealed(each.input) for request in fake.requests for each in request.organizations)
     fake.complete(1, "plain")
     fake.finish(task.id)
-    with pytest.raises(NotSealed):
+    with pytest.raises(EnvelopeBroken):
         _ = [each async for each in client.results(task)]
 
 
