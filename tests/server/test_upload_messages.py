@@ -6,11 +6,13 @@ import grpc
 import pytest
 from google.api import httpbody_pb2
 
-from tests.server.test_tasks import Hospitals, hospitals, refused, sealed, send, upload
 from vantage6.api.v1 import payload_pb2
 from vantage6.server.store.blobs import PART
 
-__all__ = ["hospitals"]
+from .conftest import Hospitals
+from .test_accounts import refused
+from .test_tasks import sealed, send, upload
+
 Code = grpc.StatusCode
 pytestmark = pytest.mark.row("M34")
 
