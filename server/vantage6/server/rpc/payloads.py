@@ -65,9 +65,7 @@ class PayloadServicer(payload_pb2_grpc.PayloadServiceServicer):
         return payload_message(await self._desk.get(current_call().caller, request.id))
 
     # `serve` writes the message around it.
-    async def ReadPayload(
-        self, request: payload_pb2.ReadPayloadRequest, context: Any
-    ) -> AsyncIterator[Bytes]:
+    async def ReadPayload(self, request: payload_pb2.ReadPayloadRequest, context: Any) -> AsyncIterator[Bytes]:
         offset = _whole(request.offset, "offset")
         async for piece in self._desk.read(current_call().caller, request.id, offset):
             metrics.sent(len(piece))
