@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
+    Executable,
     Select,
     bindparam,
     delete,
@@ -92,7 +92,7 @@ _NODE_IN_SESSION = (
     .where(_nodes.id == bindparam("of_node"), _sessions.id == bindparam("of_session"))
 )
 # One statement for both: it runs with every call.
-_RIGHTS: CompoundSelect[Any] = union_all(
+_RIGHTS: Executable = union_all(
     select(_rules.resource, _rules.operation, _rules.scope, null().label("collaboration_id"))
     .join_from(table_of(Rule), table_of(UserRole), _held.role_id == _rules.role_id)
     .where(_held.user_id == bindparam("of_user")),
@@ -228,11 +228,11 @@ class Accounts:
             return None
         whose = {"of_user": user_id, "of_organization": row.organization_id}
         rules, member_of = set[tuple[str, str, str]](), set[int]()
-        for resource, operation, scope, collaboration_id in await self._session.execute(_RIGHTS, whose):
-            if collaboration_id is None:
-                rules.add((resource, operation, scope))
+        for right in await self._session.execute(_RIGHTS, whose):
+            if right.collaboration_id is None:
+                rules.add((right.resource, right.operation, right.scope))
             else:
-                member_of.add(collaboration_id)
+                member_of.add(right.collaboration_id)
         return UserInSession(*row, rules=frozenset(rules), collaboration_ids=frozenset(member_of))
 
     async def node_in_session(self, node_id: int, session_id: int) -> NodeInSession | None:
