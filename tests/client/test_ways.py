@@ -12,7 +12,9 @@ import pytest
 
 from tests.client.fakes import COLLABORATION, NORTH, Fake, Servicer, serve
 from vantage6.client import AsyncClient
+from vantage6.client import _contract as v1
 from vantage6.client.errors import Unavailable
+from vantage6.common.channel import Endpoint, open_channel
 from vantage6.gateway.certificates import make_certificates
 
 
@@ -118,3 +120,27 @@ async def test_an_answer_that_got_lost_creates_nothing_twice() -> None:
     first, second = fake.requests
     assert first == second
     assert first.key == second.key == task.key
+
+
+async def test_what_is_shown_once_is_not_asked_for_again() -> None:
+    """A refresh token that is sent again after a lost answer would look stolen, and end the session."""
+    asked = []
+
+    async def losing(self, request, context):  # type: ignore[no-untyped-def]
+        asked.append(type(request).__name__)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+
+    names = ("RefreshToken", "ConfirmSecondFactor")
+    server, url = await serve(Fake(), kind=type("Losing", (Servicer,), dict.fromkeys(names, losing)))
+    try:
+        async with open_channel(Endpoint(url)) as channel:
+            stub = v1.auth_pb2_grpc.AuthServiceStub(channel)
+            for call in (
+                stub.RefreshToken(v1.auth_pb2.RefreshTokenRequest(refresh_token="once")),
+                stub.ConfirmSecondFactor(v1.auth_pb2.ConfirmSecondFactorRequest()),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await call
+            assert asked == ["RefreshTokenRequest", "ConfirmSecondFactorRequest"]
+    finally:
+        await server.stop(None)

@@ -26,6 +26,13 @@ _RETRIES = json.dumps({
         # whole process (1.85, "ILLEGAL STATE: FORWARDED_BATCH").
         "name": [{"service": "vantage6.api.v1.PayloadService", "method": "WritePayload"}],
     }, {
+        # What these answer is shown once. Sent again after a lost answer, a refresh token looks stolen and ends its
+        # session, and recovery codes are gone with the first answer.
+        "name": [
+            {"service": "vantage6.api.v1.AuthService", "method": method}
+            for method in ("RefreshToken", "ConfirmSecondFactor")
+        ],
+    }, {
         "name": [{}],
         "retryPolicy": {
             "maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "5s", "backoffMultiplier": 2,

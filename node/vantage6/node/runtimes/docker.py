@@ -329,7 +329,8 @@ def _moment(text: str) -> datetime:
     """The engine's times have nine digits behind the point, and the year 1 for never."""
     match = _TIME.fullmatch(text)
     if match is None:
-        raise RuntimeUnavailable(f"the engine told a time that is none: {text}")
+        # No silence, which would pass: the same answer would come for ever.
+        raise ValueError(f"the engine told a time that is none: {text}")
     return datetime.fromisoformat(f"{match[1]}.{(match[2] or '0').ljust(6, '0')}+00:00")
 
 
