@@ -120,10 +120,12 @@ class Fake:
         ends = (OWN, site) if purpose is Purpose.INPUT else (site, OWN)
         return Binding(COLLABORATION, key, *ends, purpose)
 
-    def complete(self, result_id: int, value: object, change: Callable[[bytes], bytes] = bytes) -> None:
+    def complete(
+        self, result_id: int, value: object, change: Callable[[bytes], bytes] = bytes, kind: str = "json"
+    ) -> None:
         """A site returns a value; `change` is what happens to it on the way."""
         result = self.results[result_id]
-        data = serialize(value)
+        data = serialize(value, kind)
         if self.encrypted:
             binding = self.binding(result, Purpose.OUTPUT)
             data = seal(data, to=self.own_key(), by=self.sites[result.organization_id], binding=binding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,8 +13,8 @@ from click.testing import CliRunner, Result
 from tests.client.fakes import COLLABORATION, NORTH, SOUTH, Fake
 from vantage6.api.v1 import result_pb2
 from vantage6.cli.main import main
-from vantage6.client import AsyncClient, Client
-from vantage6.client._models import LogLine
+from vantage6.client import AsyncClient, Client, Collaboration, LogLine, Node, Task, TaskState
+from vantage6.client._sync import Collaborations, Nodes, Tasks
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +62,43 @@ async def test_result_is_opened(task_id: int, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())[0]["organization_name"] == "Hospital North"
 
 
+async def test_waiting_for_results_is_shown(task_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By that with which `v6 task wait` shows it."""
+    waited: list[int] = []
+    monkeypatch.setattr(Client, "wait", lambda self, task: waited.append(task))
+    await v6("task", "result", str(task_id))
+    assert waited == [task_id]
+
+
 async def test_wait(task_id: int) -> None:
     done = await v6("task", "wait", str(task_id))
     assert done.stdout == "completed\n"
     assert "missing: Hospital South, failed OOM: more memory" in done.stderr
     assert "Hospital North" not in done.stderr
+
+
+async def test_programs_are_told_too(task_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def told(*arguments: str) -> Any:
+        return json.loads((await v6(*arguments, "--json")).stdout)
+
+    done = await told("task", "wait", str(task_id))
+    assert (done["task"]["state"], [each["reason"] for each in done["missing"]]) == ("completed", ["OOM"])
+    made = await told("keys", "create", str(tmp_path / "own.pem"))
+    assert made == await told("keys", "show", str(tmp_path / "own.pem"))
+    assert len(made["fingerprint"]) > 64
+    node = Node(3, "north", online=False, organization_id=1, collaboration_id=1, api_key="secret")
+    monkeypatch.setattr(Nodes, "create", lambda *_: node)
+    monkeypatch.setattr(Nodes, "reset_api_key", lambda *_: node)
+    monkeypatch.setattr(Collaborations, "add_organization", lambda *_: Collaboration(1, "study", encrypted=True))
+    monkeypatch.setattr(Collaborations, "remove_organization", lambda *_: Collaboration(1, "study", encrypted=True))
+    monkeypatch.setattr(Tasks, "cancel", lambda *_: Task(task_id, "ages", "image", TaskState.CANCELLED, True, 1))
+    monkeypatch.setattr(Client, "rotate_private_key", lambda *_: "1f2e")
+    assert (await told("node", "create", "-c", "1"))["api_key"] == "secret"
+    assert (await told("node", "reset-key", "3"))["id"] == 3
+    assert (await told("collaboration", "add", "1", "4"))["name"] == "study"
+    assert (await told("collaboration", "remove", "1", "4"))["name"] == "study"
+    assert (await told("task", "cancel", str(task_id)))["state"] == "cancelled"
+    assert await told("keys", "rotate", "x.pem") == {"fingerprint": "1f2e"}
 
 
 async def test_list(task_id: int, fake: Fake) -> None:

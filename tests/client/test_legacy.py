@@ -61,8 +61,11 @@ def rest(*answers: tuple[int, Any]) -> Iterator[tuple[str, type[Rest]]]:
         thread.join()
 
 
-def ended(fake: Fake) -> None:
+async def some(fake: Fake) -> None:
     fake.complete(1, {"mean": 41.5})
+
+
+def ended(fake: Fake) -> None:
     fake.complete(2, {"mean": 40.5})
     fake.finish(1)
 
@@ -87,6 +90,11 @@ async def test_a_script_of_1x(url: str, fake: Fake, tmp_path: Path) -> None:
         )
         early = client.get_results(task_id=task["id"])
         assert [each["result"] for each in early] == [None, None]
+        asyncio.run_coroutine_threadsafe(some(fake), loop).result()
+        halfway = client.get_results(task_id=task["id"])
+        assert [(each["state"], each["result"]) for each in halfway] == [
+            ("completed", {"mean": 41.5}), ("pending", None),
+        ]  # fmt: skip
         loop.call_soon_threadsafe(ended, fake)
         client.wait(task["id"])
         results = client.get_results(task_id=task["id"], include_task=True)

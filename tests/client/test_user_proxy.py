@@ -46,6 +46,16 @@ class Server:
     status: int = 200
     good: str = "Bearer access-1"
     results: Any = None
+    body: bytes | None = None
+
+    async def in_pieces(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        """Without its length, which the caller finds out by reading, and without its type."""
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for start in range(0, len(body), 1000):
+            await response.write(body[start : start + 1000])
+        return response
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -64,6 +74,8 @@ class Server:
             assert request.transport
             request.transport.abort()
             return response
+        if self.body is not None:
+            return await self.in_pieces(request, self.body)
         if request.path == "/api/away":
             raise web.HTTPFound("http://evil.example/")
         headers = {"x-total-count": "7", "set-cookie": "a=b"}

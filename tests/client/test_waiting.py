@@ -229,6 +229,14 @@ def test_nothing_is_shown_where_nobody_looks(shown: bool, terminal: bool) -> Non
     assert console.file.getvalue() == ""  # type: ignore[attr-defined]
 
 
+def test_colours_in_a_log_are_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """CI services set this, and keep every frame that would be drawn."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Display(view(Site("North")), shown=True) as display:
+        assert not display.shown
+    assert capsys.readouterr().err == ""
+
+
 def test_who_is_missing_is_named() -> None:
     seen = view(Site("North"), Site("South"), Site("East [x]", online=False))
     assert missing(seen) == ""

@@ -86,4 +86,24 @@ parse_json <- function(content) {
   tryCatch(jsonlite::fromJSON(text, simplifyVector = FALSE), error = function(error) list(message = text))
 }
 
-to_json <- function(value) enc2utf8(as.character(jsonlite::toJSON(value, auto_unbox = TRUE, digits = NA, null = "null")))
+# jsonlite writes 15 digits at most, and some numbers need 17: those are handed to it as marked text.
+to_json <- function(value) {
+  text <- as.character(jsonlite::toJSON(marked(value), auto_unbox = TRUE, null = "null"))
+  enc2utf8(gsub('"\\\\u0001([^"\\\\]*)\\\\u0001"', "\\1", text))
+}
+
+marked <- function(value) {
+  if (is.object(value) && !inherits(value, c("AsIs", "data.frame"))) return(value) # factors, dates and the like
+  if (is.list(value)) {
+    value[] <- lapply(value, marked)
+    return(value)
+  }
+  if (!is.double(value) && !(is.integer(value) && anyNA(value))) return(value)
+  if (any(is.infinite(value))) stop("JSON has no infinite numbers", call. = FALSE)
+  text <- sprintf("%.15g", value)
+  longer <- !is.na(value) & suppressWarnings(as.numeric(text)) != value
+  text[longer] <- sprintf("%.17g", value[longer])
+  text <- ifelse(is.na(value), NA_character_, paste0("\001", text, "\001")) # what is missing is null
+  attributes(text) <- attributes(value)
+  text
+}

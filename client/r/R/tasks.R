@@ -10,6 +10,7 @@
 #' @param method Which of its functions.
 #' @param ... Arguments of the function, in order; named ones by their name. Vectors of length one become single
 #'   values; wrap them in [I()] to send a list of one.
+#' @param arguments More of them: those whose names begin like a parameter of this function, or are the same.
 #' @param name,description For people, seen by the server: not sealed.
 #' @param databases Labels of the databases that it may read.
 #' @param deadline Seconds until unfinished results fail.
@@ -25,21 +26,22 @@
 #' results(client, task)
 #' }
 #' @export
-create_task <- function(client, collaboration, organizations, image, method, ..., name = "", description = "",
-                        databases = "default", deadline = NULL, retries = NULL, min_results = NULL, priority = NULL,
-                        fail_fast = FALSE, retry_failures = FALSE) {
-  arguments <- list(...)
-  named <- if (is.null(names(arguments))) rep(FALSE, length(arguments)) else nzchar(names(arguments))
-  input <- list(method = method, args = unname(arguments[!named]))
-  if (any(named)) input$kwargs <- arguments[named]
+create_task <- function(client, collaboration, organizations, image, method, ..., arguments = list(), name = "",
+                        description = "", databases = "default", deadline = NULL, retries = NULL, min_results = NULL,
+                        priority = NULL, fail_fast = FALSE, retry_failures = FALSE) {
+  caller <- parent.frame()
+  check_names(names(match.call(function(...) NULL, sys.call(), envir = caller)))
+  collaboration <- as_ids(collaboration, "the collaboration is no number")
+  organizations <- as_ids(organizations, "the organizations are no numbers", several = TRUE)
+  input <- input_of(method, c(list(...), as.list(arguments)))
   body <- list(
-    collaboration_id = as.integer(collaboration), image = image, name = name, description = description,
+    collaboration_id = collaboration, image = image, name = name, description = description,
     databases = I(databases), fail_fast = fail_fast, retry_failures = retry_failures
   )
   for (each in c("retries", "min_results", "priority")) body[[each]] <- get(each) # NULL adds nothing
   if (!is.null(deadline)) body$deadline <- format(Sys.time() + deadline, "%Y-%m-%dT%H:%M:%SZ", tz = "UTC")
   if (isTRUE(client$proxied)) {
-    body$organizations <- I(as.integer(organizations))
+    body$organizations <- I(organizations)
     body$input <- input
   } else {
     where <- call_api(client, "GET", paste0("/api/collaboration/", body$collaboration_id))
@@ -47,9 +49,35 @@ create_task <- function(client, collaboration, organizations, image, method, ...
       stop("collaboration ", where$name, " is encrypted: start `v6 proxy` and use vtg_proxy()", call. = FALSE)
     }
     data <- gsub("\n", "", jsonlite::base64_enc(charToRaw(paste0("json.", to_json(input)))), fixed = TRUE)
-    body$organizations <- lapply(as.integer(organizations), function(id) list(id = id, input = data))
+    body$organizations <- lapply(organizations, function(id) list(id = id, input = data))
   }
   as_task(call_api(client, "POST", "/api/task", body))
+}
+
+# R takes the beginning of a parameter's name for the parameter, if it stands before the dots, and says nothing.
+check_names <- function(given) {
+  before <- setdiff(c("client", "collaboration", "organizations", "image", "method"), given)
+  for (name in setdiff(given[nzchar(given)], names(formals(create_task)))) {
+    taken <- before[startsWith(before, name)]
+    if (length(taken)) {
+      stop("`", name, "` would be read as `", taken[1], "`: write arguments = list(", name, " = ...)", call. = FALSE)
+    }
+  }
+}
+
+input_of <- function(method, arguments) {
+  named <- if (is.null(names(arguments))) rep(FALSE, length(arguments)) else nzchar(names(arguments))
+  input <- list(method = method, args = unname(arguments[!named]))
+  if (any(named)) input$kwargs <- arguments[named]
+  input
+}
+
+as_ids <- function(value, complaint, several = FALSE) {
+  ids <- suppressWarnings(as.integer(value))
+  if (anyNA(ids) || !length(ids) || (length(ids) > 1 && !several)) {
+    stop(complaint, "; the algorithm's own arguments come after the method", call. = FALSE)
+  }
+  ids
 }
 
 #' A task as it is now, and ending one

@@ -24,9 +24,17 @@ def _passphrase() -> str | None:
     return os.environ.get("VANTAGE6_KEY_PASSPHRASE")
 
 
+def _print(fingerprint: str, *, as_json: bool) -> None:
+    if as_json:
+        output.write({"fingerprint": fingerprint})
+    else:
+        click.echo(fingerprint)
+
+
 @keys.command("create")
 @click.argument("file", type=FILE)
-def create(file: Path) -> None:
+@json_option
+def create(file: Path, as_json: bool) -> None:
     """Make a key file for your organization, never over another one; its nodes and users need the same one.
 
     With VANTAGE6_KEY_PASSPHRASE in the environment it is encrypted. Prints the fingerprint.
@@ -35,29 +43,31 @@ def create(file: Path) -> None:
     """
     pair = KeyPair.generate()
     pair.save(file, _passphrase())
-    click.echo(pair.public.fingerprint)
+    _print(pair.public.fingerprint, as_json=as_json)
 
 
 @keys.command("show")
 @click.argument("file", type=FILE)
-def show(file: Path) -> None:
+@json_option
+def show(file: Path, as_json: bool) -> None:
     """Print the fingerprint of a key file, to be told to others by telephone.
 
     Example: v6 keys show private_key.pem
     """
-    click.echo(KeyRing.load(file, _passphrase()).public.fingerprint)
+    _print(KeyRing.load(file, _passphrase()).public.fingerprint, as_json=as_json)
 
 
 @keys.command("rotate")
 @click.argument("file", type=FILE)
+@json_option
 @connected
-def rotate(connection: Connection, file: Path) -> None:
+def rotate(connection: Connection, file: Path, as_json: bool) -> None:
     """Make a new pair in front of the others in a key file, and make it known. Prints its fingerprint.
 
     Example: v6 keys rotate private_key.pem
     """
     with connection.client() as client:
-        click.echo(client.rotate_private_key(file, _passphrase()))
+        _print(client.rotate_private_key(file, _passphrase()), as_json=as_json)
     terminal.say("copy the file to the organization's nodes and users; tell the others the fingerprint")
 
 

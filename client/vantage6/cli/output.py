@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
 import enum
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vantage6.cli import tables
 from vantage6.common import terminal
+
+if TYPE_CHECKING:
+    from vantage6.client import TaskResult
 
 
 def plain(row: object) -> dict[str, object]:
@@ -21,12 +25,19 @@ def plain(row: object) -> dict[str, object]:
 
 
 def _other(value: object) -> object:
-    """What JSON has no word for: times in RFC 3339, bytes in base64."""
+    """What JSON has no word for, whole: an abbreviation would pass for the result."""
     if dataclasses.is_dataclass(value):
         return plain(value)
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
+    return str(value) if isinstance(value, Path) else tables.plain(value)
+
+
+def write_results(results: Sequence[TaskResult], file: Path | None) -> None:
+    """What organizations returned: as tables into a file whose name asks for them, else as JSON."""
+    suffix = file.suffix.lower() if file else ""
+    if file and suffix in tables.SUFFIXES:
+        file.write_bytes(tables.content(results, suffix))
+    else:
+        write([plain(each) for each in results], file)
 
 
 def write(value: object, file: Path | None = None) -> None:

@@ -8,6 +8,7 @@ import rich_click as click
 
 from vantage6.cli import output
 from vantage6.cli.connection import Command, Connection, connected
+from vantage6.client import Node
 from vantage6.common import terminal
 from vantage6.common.commands import json_option
 
@@ -117,27 +118,29 @@ def create_collaboration(
 @collaboration.command("add")
 @number("collaboration_id")
 @number("organization_id")
+@json_option
 @connected
-def add(connection: Connection, collaboration_id: int, organization_id: int) -> None:
+def add(connection: Connection, collaboration_id: int, organization_id: int, as_json: bool) -> None:
     """Let an organization join.
 
     Example: v6 collaboration add 1 4
     """
     with connection.client() as client:
-        output.show_one(client.collaboration.add_organization(collaboration_id, organization_id), as_json=False)
+        output.show_one(client.collaboration.add_organization(collaboration_id, organization_id), as_json=as_json)
 
 
 @collaboration.command("remove")
 @number("collaboration_id")
 @number("organization_id")
+@json_option
 @connected
-def remove(connection: Connection, collaboration_id: int, organization_id: int) -> None:
+def remove(connection: Connection, collaboration_id: int, organization_id: int, as_json: bool) -> None:
     """Take an organization out.
 
     Example: v6 collaboration remove 1 4
     """
     with connection.client() as client:
-        output.show_one(client.collaboration.remove_organization(collaboration_id, organization_id), as_json=False)
+        output.show_one(client.collaboration.remove_organization(collaboration_id, organization_id), as_json=as_json)
 
 
 @click.group()
@@ -175,8 +178,9 @@ def show_node(connection: Connection, node_id: int, as_json: bool) -> None:
 @click.option("-c", "--collaboration", type=int, required=True, help="Where it works.")
 @click.option("-o", "--organization", type=int, help="Whose it is; your own unless given.")
 @click.option("--name", default="", help="For people.")
+@json_option
 @connected
-def create_node(connection: Connection, collaboration: int, organization: int | None, name: str) -> None:
+def create_node(connection: Connection, collaboration: int, organization: int | None, name: str, as_json: bool) -> None:
     """Register a node. Prints its API key, which is shown once and never again.
 
     Example: v6 node create -c 1 --name north > api-key
@@ -184,19 +188,28 @@ def create_node(connection: Connection, collaboration: int, organization: int | 
     with connection.client() as client:
         made = client.node.create(collaboration, organization, name)
     terminal.say(f"node {made.id} {made.name} is registered; this is its API key:")
-    click.echo(made.api_key)
+    _show_key(made, as_json=as_json)
+
+
+def _show_key(made: Node, *, as_json: bool) -> None:
+    """Asked for by the command itself; no other one shows it."""
+    if as_json:
+        output.write({**output.plain(made), "api_key": made.api_key})
+    else:
+        click.echo(made.api_key)
 
 
 @node.command("reset-key")
 @number("node_id")
+@json_option
 @connected
-def reset_key(connection: Connection, node_id: int) -> None:
+def reset_key(connection: Connection, node_id: int, as_json: bool) -> None:
     """Print a new API key for a node; the old one stops working at once.
 
     Example: v6 node reset-key 3 > api-key
     """
     with connection.client() as client:
-        click.echo(client.node.reset_api_key(node_id).api_key)
+        _show_key(client.node.reset_api_key(node_id), as_json=as_json)
 
 
 @node.command("delete")

@@ -150,8 +150,9 @@ def show(connection: Connection, task_id: int, as_json: bool) -> None:
 @task.command("wait")
 @click.argument("task_id", type=int)
 @click.option("--timeout", type=float, help="Seconds to wait at most; the task goes on.")
+@json_option
 @connected
-def wait(connection: Connection, task_id: int, timeout: float | None) -> None:
+def wait(connection: Connection, task_id: int, timeout: float | None, as_json: bool) -> None:
     """Wait until a task is complete, and show on a terminal how each organization is doing.
 
     Example: v6 task wait 7
@@ -159,21 +160,29 @@ def wait(connection: Connection, task_id: int, timeout: float | None) -> None:
     with connection.client(opening=True) as client:
         done = client.wait(task_id, timeout=timeout)
         missing = list(client.task.missing(task_id))
-    click.echo(str(done.state))
+    if as_json:
+        output.write({"task": output.plain(done), "missing": [output.plain(each) for each in missing]})
+    else:
+        click.echo(str(done.state))
     _say_missing(missing)
     _exit(done.state)
 
 
 @task.command("cancel")
 @click.argument("task_id", type=int)
+@json_option
 @connected
-def cancel(connection: Connection, task_id: int) -> None:
+def cancel(connection: Connection, task_id: int, as_json: bool) -> None:
     """Stop what is unfinished of a task; what organizations have returned stays.
 
     Example: v6 task cancel 7
     """
     with connection.client() as client:
-        click.echo(str(client.task.cancel(task_id).state))
+        done = client.task.cancel(task_id)
+    if as_json:
+        output.write(output.plain(done))
+    else:
+        click.echo(str(done.state))
 
 
 @task.command("logs")
@@ -191,7 +200,7 @@ def logs(connection: Connection, task_id: int) -> None:
 
 @task.command("result")
 @click.argument("task_id", type=int)
-@click.option("--output", "file", type=PATH, help="Write there instead of here.")
+@click.option("--output", "file", type=PATH, help="Write there; tables also as .csv, .parquet or .arrow.")
 @click.option("--folder", type=PATH, help="Write each output into a file there, of whatever size.")
 @connected
 def result(connection: Connection, task_id: int, file: Path | None, folder: Path | None) -> None:
@@ -200,7 +209,8 @@ def result(connection: Connection, task_id: int, file: Path | None, folder: Path
     Example: v6 task result 7 --output result.json
     """
     with connection.client(opening=True) as client:
+        client.wait(task_id)  # which shows how far they are
         found = list(client.results(task_id, folder=folder))
-    output.write([output.plain(each) for each in found], file)
+    output.write_results(found, file)
     if not all(each.completed for each in found):
         raise Leave(Code.FAILED)

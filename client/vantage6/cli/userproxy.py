@@ -126,7 +126,7 @@ class UserProxy:
             raise InvalidArgument("the body is not JSON") from error
         id_ = await self._sealing.create(asked)
         async with await self._ask("GET", f"/api/task/{id_}", request) as answer:
-            return web.json_response(body=await answer.read(), status=200 if answer.ok else answer.status)
+            return web.json_response(body=await _whole(answer), status=200 if answer.ok else answer.status)
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
@@ -170,13 +170,29 @@ class UserProxy:
             refused = token
 
     async def _opened(self, answer: aiohttp.ClientResponse) -> web.Response:
-        if (answer.content_length or 0) > LARGEST:
-            raise InvalidArgument("so many results at once: ask for fewer, with page and per_page")
-        found = await answer.json(content_type=None)
+        try:
+            found = json.loads(await _whole(answer))
+        except (ValueError, RecursionError):
+            raise Unavailable(
+                "the server answers something else than JSON: is there a gateway at its address?"
+            ) from None
         await self._sealing.open(found)
         headers = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
-        del headers["content-type"]
+        headers.pop("content-type", None)
         return web.json_response(found, headers=headers)
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    """The body, if it is not too large: what the server says of its length, it need not say, nor keep to."""
+    body = bytearray()
+    try:
+        async for piece in answer.content.iter_any():
+            body += piece
+            if len(body) > LARGEST:
+                raise InvalidArgument("so many results at once: ask for fewer, with page and per_page")
+    except aiohttp.ClientError as error:
+        raise Unavailable(f"the server's answer broke off: {type(error).__name__}") from error
+    return bytes(body)
 
 
 async def _passed_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -36,10 +37,12 @@ class Display:
     """Shows a view while it is entered, on a terminal or in a notebook; to standard error, so output stays clean."""
 
     def __init__(self, view: View, *, shown: bool, console: Console | None = None) -> None:
+        # Programs that want colours in their logs make rich believe in a terminal; a log wants no display.
+        terminal = console.is_terminal if console else sys.stderr.isatty()
         console = console or Console(stderr=True)
         self._view = view
         self._live: Live | None = None
-        if shown and (console.is_terminal or console.is_jupyter):
+        if shown and ((terminal and console.is_terminal) or console.is_jupyter):
             # The clock ticks between events, so the table is drawn anew by itself.
             self._live = Live(console=console, get_renderable=lambda: table(view), refresh_per_second=4)
 

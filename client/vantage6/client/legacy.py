@@ -12,9 +12,10 @@ from vantage6.client._models import ResultState
 from vantage6.common.errors import InvalidArgument, Unauthenticated, Unavailable, from_rest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from vantage6.client._models import Task, TaskResult
+    from vantage6.client._encryption import Encryption
+    from vantage6.client._models import Task
     from vantage6.client._session import Session
     from vantage6.client._tasks import Results, Tasks
 
@@ -25,13 +26,10 @@ class Legacy:
     """What `AsyncClient` has from 1.x beside `authenticate` and `setup_encryption`."""
 
     _session: Session
+    _encryption: Encryption
     task: Tasks
     result: Results
     path: str
-
-    if TYPE_CHECKING:
-
-        def results(self, task: Task | int) -> AsyncIterator[TaskResult]: ...
 
     async def post_task(
         self,
@@ -87,11 +85,13 @@ class Legacy:
         ]
 
     async def _values(self, task: Task) -> dict[int, object]:
-        """What has arrived of an unfinished task is left for later: 1.x never waited here."""
+        """What has arrived so far, also of an unfinished task; 1.x never waited here."""
+        from vantage6.client._harvest import Harvest  # noqa: PLC0415 - cryptography takes long to load
+
         results = [each async for each in self.result.list(task=task.id)]
-        if not any(each.state is ResultState.COMPLETED for each in results) or not task.complete:
-            return {}
-        return {each.organization_id: each.value async for each in self.results(task)}
+        arrived = [each.id for each in results if each.state is ResultState.COMPLETED]
+        harvest = Harvest(self._session, self._encryption, task, None)
+        return {each.organization_id: each.value async for each in harvest.take(arrived)}
 
     async def request(
         self,
