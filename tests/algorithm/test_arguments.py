@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from itertools import chain, combinations, product
 from typing import Any, Literal
 
@@ -39,6 +41,15 @@ def several(*names: str, **numbers: float) -> None: ...
         ("up", Literal["up", "down"], True),
         ("left", Literal["up", "down"], False),
         (object(), Any, True),
+        ([1, 2], set[int], True),
+        (["a"], set[int], False),
+        (["a"], frozenset[int], False),
+        (["a"], AbstractSet[int], False),
+        (5, frozenset[int], False),
+        ([1], set, True),
+        ("ab", set, False),
+        ({"a": 1}, dict, True),
+        ({"a": 1}, Counter[str], True),
         (None, None, True),
         (0, None, False),
     ],
@@ -66,6 +77,16 @@ def test_what_does_not_fit_is_named(args: tuple[object, ...], kwargs: dict[str, 
 def test_what_fits_passes() -> None:
     check(function, 1, ("age", [1, 2.5]), {"rounds": 4})
     check(several, 0, ("a", "b"), {"x": 1})
+
+
+@pytest.mark.parametrize("hint", ["int |", "1 / 0", "str | 'int'", "None.x", "list[int", "Absent", "5"])
+def test_a_hint_that_cannot_be_read_fits_everything(hint: str) -> None:
+    def strange(count: int, anything: object) -> None: ...
+
+    strange.__annotations__["anything"] = hint
+    check(strange, 0, (1, "a"), {})
+    with pytest.raises(InputError, match="'count'"):
+        check(strange, 0, ("a", "a"), {})
 
 
 def test_each_of_many_is_checked() -> None:

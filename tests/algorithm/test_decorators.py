@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
+import polars as pl
 import pytest
 
 from vantage6.algorithm import Database, InputError, Run, algorithm_client, connection, data, metadata
@@ -95,8 +96,21 @@ def test_what_a_site_does_not_have(network: Callable[..., MockNetwork]) -> None:
         network().results(method, *arguments, organizations=[1], databases=labels)[0]
         for method, arguments, labels in (("columns", (), ["elsewhere"]), ("everything", ("x",), ["table"]))
     )
-    assert "no database elsewhere" in none.message
+    assert (none.state, none.reason) == ("refused", "DATABASE_UNKNOWN")
+    assert none.message == "this node has no database with the label 'elsewhere'"
     assert "reads 2 databases and the task names 1" in few.message
+
+
+def test_sites_with_frames_of_polars() -> None:
+    @data(1)
+    def kind(frame: object) -> str:
+        return type(frame).__module__.partition(".")[0]
+
+    package = ModuleType("made")
+    package.kind, package.columns = kind, columns  # type: ignore[attr-defined]
+    network = MockNetwork(package, [pl.DataFrame({"id": [1], "age": [30]})])
+    assert network.run("kind") == "pandas"
+    assert network.run("columns") == ["id", "age"]
 
 
 @pytest.mark.parametrize(("suffix", "text"), [(".csv", "age\n1\n2\n"), (".parquet", None)])

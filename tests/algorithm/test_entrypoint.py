@@ -13,7 +13,7 @@ from vantage6.common.serialization import deserialize, serialize
 
 PACKAGE = """
 import os
-from vantage6.algorithm import AlgorithmError, data, remote
+from vantage6.algorithm import AlgorithmClient, AlgorithmError, algorithm_client, connection, data, remote
 
 @data(1)
 def total(frame, column: str):
@@ -38,6 +38,14 @@ def unserializable():
 @remote
 def zoo(name: str, *, times: int = 1):
     return list(os.sys.modules)
+
+@connection(1)
+def place(database, name: str):
+    return [database.label, *os.sys.modules]
+
+@algorithm_client
+def central(client: AlgorithmClient, name: str):
+    return [isinstance(client, AlgorithmClient), *os.sys.modules]
 
 @remote
 def _private():
@@ -101,7 +109,7 @@ def test_the_output_file_is_written_in_place(run, tmp_path: Path) -> None:  # ty
 def test_only_declared_functions_can_be_called(run, method: str) -> None:  # type: ignore[no-untyped-def]
     code, output, error = run(call(method))
     assert (code, output) == (2, b"")
-    assert "greet, secretive, told, total, unserializable, zoo" in error
+    assert "central, greet, place, secretive, told, total, unserializable, zoo" in error
 
 
 @pytest.mark.parametrize("data", [b"", b"json.[]", b"json.{", b"\x80\x04pickle", b'json.{"method":"greet","args":"a"}'])
@@ -148,9 +156,11 @@ def test_a_missing_database_is_told(run) -> None:  # type: ignore[no-untyped-def
     assert "DATABASE_URI" in error
 
 
-def test_nothing_heavy_is_loaded_before_it_is_needed(run) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("method", ["zoo", "place", "central"])
+def test_nothing_heavy_is_loaded_before_it_is_needed(run, tmp_path: Path, method: str) -> None:  # type: ignore[no-untyped-def]
     """All this is on the way to every first line of an algorithm."""
-    code, output, _ = run(call("zoo", "me", times=2))
+    (tmp_path / "token").write_text("token")
+    code, output, _ = run(call(method, "me"), TOKEN_FILE=str(tmp_path / "token"), PROXY_ADDRESS="unix:/nowhere")
     assert code == 0
     loaded = set(deserialize(output))  # type: ignore[call-overload]
     slow = {"grpc", "google.protobuf", "pandas", "numpy", "pydantic", "cryptography"}

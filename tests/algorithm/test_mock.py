@@ -102,7 +102,8 @@ def test_several_databases(package: ModuleType) -> None:
     left, right = frames(5, 3)
     assert MockNetwork(package, [{"a": left, "b": right}]).run("joined") == 3
     [failed] = MockNetwork(package, [left]).results("joined")
-    assert failed.reason == "BAD_INPUT"
+    assert (failed.state, failed.reason) == ("failed", "ALGORITHM_FAILED")
+    assert failed.message == "this method reads 2 databases and the task names 1"
 
 
 def test_a_site_cannot_change_what_others_read(package: ModuleType) -> None:

@@ -10,7 +10,11 @@ import pytest
 
 from vantage6.algorithm import AlgorithmClient, SubtaskError, algorithm_client, data, remote
 from vantage6.algorithm.mock import Fails, MockNetwork, Refuses, Slow
-from vantage6.node.disclosure import Disclosure
+from vantage6.api.v1.delivery_pb2 import Assignment
+from vantage6.node.disclosure import Disclosure, Released
+from vantage6.node.outcome import of_exit
+from vantage6.node.policy import Refused
+from vantage6.node.runtimes.base import Exit
 
 
 @data(1)
@@ -41,13 +45,23 @@ def large(client: AlgorithmClient) -> None:
 
 
 @algorithm_client
+def opaque(client: AlgorithmClient) -> None:
+    client.write_output([b"in no format"])
+
+
+@algorithm_client
+def silent(client: AlgorithmClient) -> None:
+    client.write_output([])
+
+
+@algorithm_client
 def card(client: AlgorithmClient) -> None:
     client.check_card(1, b"")
 
 
 def network(*faults: object, counts: tuple[int, ...] = (6, 7, 8), **more: object) -> MockNetwork:
     package = ModuleType("made")
-    for function in (rows, quorum, tell, echo, large, card):
+    for function in (rows, quorum, tell, echo, large, card, opaque, silent):
         setattr(package, function.__name__, function)
     chosen = {number: fault for number, fault in enumerate(faults, start=1) if fault is not None}
     frames = [pd.DataFrame({"id": range(count)}) for count in counts]
@@ -109,8 +123,55 @@ def test_the_nodes_own_rules_decide_what_leaves() -> None:
     ]
     assert network(disclosure=rules).run("tell", 9) == 3
     # A method may not tell by a subtask's input what it may not return.
-    with pytest.raises(SubtaskError, match="fewer than 7"):
-        network(disclosure=rules).run("tell", 3)
+    made = network(disclosure=rules)
+    with pytest.raises(SubtaskError, match=r"organization 1: failed ALGORITHM_FAILED .* exit code 1"):
+        made.run("tell", 3)
+    [(organization, text)] = made.kept
+    assert organization == 1
+    assert "fewer than 7" in text
+
+
+RULES = [{"rule": "minimum_records", "minimum": 1}]
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "code", "text"),
+    [("absent", (), 2, "there is no method 'absent'"), ("echo", ("a",), 2, "argument 'count'"), ("card", (), 1, "key")],
+)
+def test_a_site_with_rules_says_as_little_as_its_node(
+    method: str, args: tuple[object, ...], code: int, text: str
+) -> None:
+    """The node's own words: it decides by the exit code, and its log stays where it is."""
+    made = network(counts=(6,), disclosure=Disclosure(RULES))
+    [kept] = made.results(method, *args)
+    expected = of_exit(Exit(code), deadline_passed=False, log=b"")
+    assert expected is not None
+    assert (kept.reason, kept.message) == (expected.reason, expected.message)
+    assert text in made.kept[0][1]
+    [told] = network(counts=(6,)).results(method, *args)
+    assert told.reason == expected.reason
+    assert text in told.message
+
+
+def test_the_words_for_an_input_that_does_not_fit() -> None:
+    [result] = network(counts=(6,), disclosure=Disclosure(RULES)).results("absent")
+    assert result.message == (
+        "the input does not fit the algorithm: its method, its arguments, or the databases that the task names "
+        "(exit code 2); the site keeps its log"
+    )
+
+
+def test_what_the_rules_cannot_read_is_refused_as_by_a_node() -> None:
+    [result] = network(counts=(6,), disclosure=Disclosure(RULES)).results("opaque")
+    expected = Released(Assignment(), b"none", "output", "opaque")
+    with pytest.raises(Refused) as caught:
+        _ = expected.value
+    assert (result.state, result.reason, result.message) == ("refused", "OUTPUT_UNREADABLE", caught.value.message)
+
+
+def test_nothing_written_is_no_output() -> None:
+    [result] = network(counts=(6,)).results("silent")
+    assert (result.state, result.reason) == ("failed", "OUTPUT_MISSING")
 
 
 def test_rules_for_one_method() -> None:

@@ -22,6 +22,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
+from tests.conftest import missing
 from tests.documents import blocks as code_of
 from tests.flows.network import IMAGES, PASSWORD, Network, make_site
 
@@ -59,7 +60,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     for name in [name for name in os.environ if name.startswith("VANTAGE6_")]:
-        monkeypatch.delenv(name)
+        if name != "VANTAGE6_REQUIRE":  # what the tests must not skip
+            monkeypatch.delenv(name)
     return tmp_path
 
 
@@ -84,7 +86,15 @@ def shell(script: str) -> str:
 def need(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
-            pytest.skip(f"there is no {program} here")
+            missing(program, "it is not installed")
+
+
+def test_what_is_required_is_not_skipped(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(pytest.skip.Exception):
+        need("no-such-program")
+    monkeypatch.setenv("VANTAGE6_REQUIRE", "engine,no-such-program")
+    with pytest.raises(pytest.fail.Exception, match="no-such-program is required"):
+        need("no-such-program")
 
 
 @pytest.mark.row("M26")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from vantage6.algorithm.errors import InputError
 
@@ -83,8 +84,8 @@ def _hints(function: Callable[..., object]) -> dict[str, object]:
         single = types.SimpleNamespace(__annotations__={name: annotation})
         try:
             found |= typing.get_type_hints(single, globalns=getattr(function, "__globals__", {}))
-        except NameError:
-            continue
+        except Exception:  # noqa: BLE001 - an author's hint may raise anything: it is not understood, so all fits it
+            found.pop(name, None)
     return found
 
 
@@ -109,14 +110,19 @@ def _plain_fits(value: object, kind: type) -> bool:
         return isinstance(value, (int, float))
     if kind is tuple:  # JSON knows lists only.
         return isinstance(value, (list, tuple))
+    if kind in (set, frozenset):
+        return isinstance(value, (list, tuple, set, frozenset))
     return isinstance(value, kind) if kind in (bool, int, str, bytes, list, dict, type(None)) else True
 
 
 def _container_fits(value: object, origin: type, inner: tuple[object, ...]) -> bool:
     if issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(fits(each, inner[1]) for each in value.values())
-    if issubclass(origin, (list, tuple, Sequence)):
-        return isinstance(value, (list, tuple)) and (
+        return isinstance(value, Mapping) and (len(inner) != 2 or all(fits(each, inner[1]) for each in value.values()))
+    if issubclass(origin, (list, tuple, Sequence, AbstractSet)):
+        kinds = (
+            (list, tuple, set, frozenset) if issubclass(origin, AbstractSet) else (list, tuple)
+        )  # JSON knows lists only.
+        return isinstance(value, kinds) and (
             len(inner) != 1 or all(fits(each, inner[0]) for each in value)  # of tuple[...] the length is left alone
         )
     return True

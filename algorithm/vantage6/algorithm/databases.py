@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vantage6.algorithm.errors import InputError
 
@@ -27,8 +25,8 @@ class Source(Protocol):
     def database(self) -> Database: ...
 
 
-@dataclass(frozen=True)
-class Database:
+# Data classes and paths take longer to load than all the rest of the way to an author's function.
+class Database(NamedTuple):
     """Where a database is: `uri` is the path of a file or a URL, `socket` the Unix socket that leads to its server."""
 
     label: str
@@ -39,16 +37,17 @@ class Database:
     def connect(self) -> sqlite3.Connection:
         """Opens an SQLite file, for reading only. Others are for a driver in the image, by `uri` and `socket`."""
         import sqlite3  # noqa: PLC0415 - few need it
+        from urllib.parse import quote  # noqa: PLC0415
 
         if "://" in self.uri and not self.uri.startswith("file://"):
             raise InputError(f"the database {self.label!r} is a server: connect with a driver of the image, by its uri")
-        return sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro&immutable=1", uri=True)
+        return sqlite3.connect(f"file:{quote(self._path)}?mode=ro&immutable=1", uri=True)
 
     def frame(self, library: str = "pandas") -> Any:
         """Reads a CSV, Parquet or Excel file as a data frame."""
         module = load(library)
         path = self._path
-        kind = self.type or path.suffix.lower().lstrip(".")
+        kind = self.type or os.path.splitext(path)[1].lower().lstrip(".")
         if kind in ("parquet", "pq"):
             return module.read_parquet(path)
         if kind in ("excel", "xlsx", "xls"):
@@ -61,9 +60,9 @@ class Database:
         return self
 
     @property
-    def _path(self) -> Path:
-        path = Path(self.uri.removeprefix("file://"))
-        if not path.is_file():
+    def _path(self) -> str:
+        path = self.uri.removeprefix("file://")
+        if not os.path.isfile(path):
             raise InputError(f"the database {self.label!r} is no file that can be read")
         return path
 

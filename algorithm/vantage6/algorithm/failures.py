@@ -12,7 +12,7 @@ STAYS = " (its text stays at the site)"
 _HERE = Path(__file__).parent
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """The text of what the proxy answered, and of everything else only its kind and place."""
     if isinstance(error, Vantage6Error) and not isinstance(error, SerializationError):
         return f"{error.reason}: {error.message}"

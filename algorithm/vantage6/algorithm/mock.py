@@ -5,7 +5,7 @@
 
 Inputs and outputs go through the real serialization and the real dispatch, and through the real disclosure rules where
 some are given, so what works here has no surprises with them; a site that raises becomes a failed result, as it would
-in a network.
+in a network: with `disclosure` it says as little as a site that keeps its logs, else what such a log would tell.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from vantage6.algorithm.client import AlgorithmClient, SiteResult, Subtask
+from vantage6.algorithm.client import AlgorithmClient
 from vantage6.algorithm.databases import Database, load
 from vantage6.algorithm.dispatch import dispatch, read_call
 from vantage6.algorithm.errors import AlgorithmError, InputError
 from vantage6.algorithm.failures import describe
-from vantage6.algorithm.mock_faults import Disclosure, Fails, Fault, Leaving, Refuses, Slow
+from vantage6.algorithm.mock_faults import Disclosure, Fails, Fault, Leaving, OutputUnreadable, Refuses, Slow
 from vantage6.algorithm.mock_proxy import MockProxy
 from vantage6.algorithm.network import Network
+from vantage6.algorithm.subtasks import SiteResult, Subtask
 from vantage6.api.v1 import algorithm_pb2 as pb
 from vantage6.api.v1 import result_pb2
 from vantage6.api.v1.delivery_pb2 import Assignment
+from vantage6.common import exits
 from vantage6.common.errors import NotFound, PermissionDenied, Vantage6Error
 from vantage6.common.serialization import serialize
 
@@ -64,6 +66,8 @@ class MockNetwork(Network):
         self.names = {each: names[each - 1] if names else f"organization {each}" for each in self.sites}
         self.log: list[str] = []
         self.progress: list[tuple[float, str]] = []
+        self.kept: list[tuple[int, str]] = []
+        """What failed runs told, by organization: a site with `disclosure` has it in its own log only."""
         self.disclosure = disclosure
         self._faults = {each: _several(fault) for each, fault in (faults or {}).items()}
         self._tasks: dict[int, list[pb.SubtaskResult]] = {}
@@ -156,31 +160,53 @@ class MockRun:
             return self._ended("REFUSED" if refused else "FAILED", fault.reason, fault.message)
         if deadline is not None and self.seconds > deadline:
             return self._ended("FAILED", "DEADLINE", "it was not done in time")
+        unknown = [label for label in self.labels if label not in self.network.sites[self.organization]]
+        if unknown:
+            return self._ended(
+                "REFUSED", "DATABASE_UNKNOWN", f"this node has no database with the label {unknown[0]!r}"
+            )
         try:
             returned = dispatch(self.network.package, self._data, self)
-        except Exception as error:  # noqa: BLE001 - a site's failure is an outcome, told as a container tells it
-            reason = "BAD_INPUT" if isinstance(error, InputError) else "ALGORITHM_FAILED"
-            return self._ended("FAILED", reason, str(error) if isinstance(error, AlgorithmError) else describe(error))
-        output = returned if self.output is None else self.output
+        except KeyboardInterrupt:  # Of whoever runs the test.
+            raise
+        except BaseException as error:  # noqa: BLE001 - a site's failure is an outcome, told as a container tells it
+            return self._failed(error)
+        return self._done(returned if self.output is None else self.output)
+
+    def _done(self, output: bytes) -> pb.SubtaskResult:
+        if not output:
+            return self._ended("FAILED", "OUTPUT_MISSING", "the algorithm ended well, but wrote nothing to OUTPUT_FILE")
         try:
             self.let_out("output", output)
         except Vantage6Error as error:
             return self._ended("REFUSED", getattr(error, "rule", error.reason), error.message)
         return self._ended("COMPLETED", output=output)
 
+    def _failed(self, error: BaseException) -> pb.SubtaskResult:
+        """As of a container: its exit code, and what it wrote where the site's log is the researcher's, too."""
+        text = str(error) if isinstance(error, AlgorithmError) else describe(error)
+        code = exits.BAD_INPUT if isinstance(error, InputError) else 1
+        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            code, text = error.code or 0, f"it ended with exit code {error.code}"
+        if code == 0:
+            return self._done(self.output or b"")
+        self.network.kept.append((self.organization, text))
+        return self._ended("FAILED", "ALGORITHM_FAILED", text if self.network.disclosure is None else exits.told(code))
+
     def let_out(self, what: str, data: bytes) -> None:
         """Shows what leaves to the site's rules, which raise what may not."""
         if self.network.disclosure is not None:
             run = Assignment(result_id=self.number, task_id=self.task, image="mock", databases=self.labels)
-            self.network.disclosure.check(Leaving(run, data, what, self.method))
+            try:
+                self.network.disclosure.check(Leaving(run, data, what, self.method))
+            except Vantage6Error as error:
+                # The node's rules take it for a failure of theirs; to the node it is a refusal of its own.
+                raise error.__cause__ if isinstance(error.__cause__, OutputUnreadable) else error from None
 
     def sources(self, count: int) -> list[MockSource]:
         if len(self.labels) < count:
             raise InputError(f"this method reads {count} databases and the task names {len(self.labels)}")
         held = self.network.sites[self.organization]
-        missing = [label for label in self.labels if label not in held]
-        if missing:
-            raise InputError(f"this site has no database {', '.join(missing)}")
         return [MockSource(label, held[label]) for label in self.labels[:count]]
 
     def client(self) -> AlgorithmClient:
@@ -208,6 +234,8 @@ class MockSource:
     def frame(self, library: str) -> Any:
         if isinstance(self.content, (str, Path)):
             return self.database().frame(library)
+        if type(self.content).__module__.partition(".")[0] == "polars":
+            return self.content.clone() if library == "polars" else self.content.to_pandas()
         frame: pd.DataFrame = self.content
         return frame.copy() if library == "pandas" else load(library).from_pandas(frame)
 

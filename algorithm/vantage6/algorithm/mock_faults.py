@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vantage6.common.errors import PermissionDenied, SerializationError
 from vantage6.common.serialization import deserialize
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Disclosure(Protocol):
         """Raises what may not leave."""
 
 
+class OutputUnreadable(PermissionDenied):
+    """No rule can vouch for what it cannot read."""
+
+
 @dataclass(frozen=True)
 class Leaving:
     """What is about to leave a site, as its rules see it."""
@@ -60,4 +65,8 @@ class Leaving:
 
     @cached_property
     def value(self) -> object:
-        return deserialize(self.data)
+        try:
+            return deserialize(self.data)
+        except SerializationError as error:
+            message = f"the {self.what} is in no format that the site's rules of disclosure can read"
+            raise OutputUnreadable(message) from error

@@ -13,6 +13,22 @@ export class InputError extends Error {}
 
 const DONE = "RESULT_STATE_COMPLETED";
 
+/** What is told of an error: only our own words leave the site, since others may hold values of the data. */
+function words(error) {
+  if (error instanceof InputError || error instanceof SiteError) return error.message;
+  return `${error instanceof Error ? error.constructor.name : typeof error} (its text stays at the site)`;
+}
+
+// Whatever nobody catches, Node.js would print whole: its text, and even the line of the program.
+if (process.env.SHARE_ERRORS !== "1") {
+  for (const event of ["uncaughtException", "unhandledRejection"]) {
+    process.on(event, (error) => {
+      console.error(`error > ${words(error)}`);
+      process.exit(1);
+    });
+  }
+}
+
 /** Runs the method that the input names, and ends the process as the contract says. */
 export async function run(methods) {
   let proxy;
@@ -27,9 +43,7 @@ export async function run(methods) {
     writeFileSync(process.env.OUTPUT_FILE, serialize(value));
   } catch (error) {
     process.exitCode = error instanceof InputError ? 2 : 1;
-    // Only our own words leave the site: others may hold values of the data.
-    const own = error instanceof InputError || error instanceof SiteError;
-    console.error(own ? `error > ${error.message}` : `error > ${error.name} (its text stays at the site)`);
+    console.error(`error > ${words(error)}`);
   } finally {
     proxy?.close();
   }

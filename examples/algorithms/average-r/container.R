@@ -41,9 +41,9 @@ read_table <- function(label = "") {
 }
 
 # One call of the proxy. `each` is called with every answer; without it, the only answer is returned.
-proxy <- function(method, request = NULL, each = NULL) {
+proxy <- function(method, request = list(), each = NULL) {
   address <- Sys.getenv("PROXY_HTTP_ADDRESS")
-  handle <- new_handle(post = TRUE, postfields = to_json(request))
+  handle <- new_handle(post = TRUE, postfields = if (length(request)) to_json(request) else "{}")
   handle_setheaders(handle, Authorization = paste("Bearer", readLines(Sys.getenv("TOKEN_FILE"), warn = FALSE)))
   if (startsWith(address, "unix:")) {
     handle_setopt(handle, unix_socket_path = sub("^unix:", "", address))
@@ -105,9 +105,26 @@ deserialize <- function(data) {
   fromJSON(text, simplifyVector = FALSE)
 }
 
+# jsonlite writes 15 digits at most, and some numbers need 17: those are handed to it as marked text.
 to_json <- function(value) {
-  if (is.null(value)) return("{}")
-  as.character(toJSON(value, auto_unbox = TRUE, digits = NA, null = "null"))
+  text <- as.character(toJSON(marked(value), auto_unbox = TRUE, null = "null"))
+  gsub('"\\\\u0001([^"\\\\]*)\\\\u0001"', "\\1", text)
+}
+
+marked <- function(value) {
+  if (is.object(value) && !inherits(value, c("AsIs", "data.frame"))) return(value) # factors, dates and the like
+  if (is.list(value)) {
+    value[] <- lapply(value, marked)
+    return(value)
+  }
+  if (!is.double(value) && !(is.integer(value) && anyNA(value))) return(value)
+  if (any(is.infinite(value))) refuse("the result has an infinite number, which JSON has not")
+  text <- sprintf("%.15g", value)
+  longer <- !is.na(value) & suppressWarnings(as.numeric(text)) != value
+  text[longer] <- sprintf("%.17g", value[longer])
+  text <- ifelse(is.na(value), NA_character_, paste0("\001", text, "\001")) # what is missing is null
+  attributes(text) <- attributes(value)
+  text
 }
 
 read_bytes <- function(path) readBin(path, "raw", file.size(path))

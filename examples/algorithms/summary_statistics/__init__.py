@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 import pandas as pd
 
 from vantage6.algorithm import InputError, algorithm_client, data
-from vantage6.algorithm.privacy import require_records
+from vantage6.algorithm.privacy import TooFewError, require_records
 
 if TYPE_CHECKING:
     from vantage6.algorithm import AlgorithmClient
@@ -45,18 +45,20 @@ def partial_summary(frame: pd.DataFrame, columns: list[str]) -> dict[str, Part]:
     for column in columns:
         if column not in frame or not pd.api.types.is_numeric_dtype(frame[column]):
             raise InputError(f"there is no column of numbers named {column!r} here")
-    return {column: _part(frame[column]) for column in columns}
+    return {column: _part(column, frame[column]) for column in columns}
 
 
-def _part(column: pd.Series[float]) -> Part:
+def _part(name: str, column: pd.Series[float]) -> Part:
     values = column.dropna().astype(float)
     count = require_records(len(values), MINIMUM)
     missing = len(column) - count
+    if 0 < missing < MINIMUM:
+        # It may be about somebody. Leaving the number out would not do: another column's count gives it away.
+        raise TooFewError(f"some records here lack {name!r}, fewer than {MINIMUM}: fill them in, or leave them out")
     mean = float(values.mean())
     return Part(
         count=count,
-        # How many lack it may be about somebody too, unless nobody does.
-        missing=missing and require_records(missing, MINIMUM),
+        missing=missing,
         mean=mean,
         squares=float(((values - mean) ** 2).sum()),
     )
