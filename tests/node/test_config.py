@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from vantage6.common.settings import ConfigError
+from vantage6.node.admin.listing import files
 from vantage6.node.config import API_KEY_VARIABLE, load_config
+from vantage6.node.databases import without_password
+from vantage6.node.doctor import check_databases
 
 GOOD = """
 application:
@@ -100,3 +104,44 @@ def test_huge_file_is_not_read(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.attack
+def test_what_is_secret_is_not_shown_with_the_rest(tmp_path: Path) -> None:
+    """A repr ends up in tracebacks and logs."""
+    config = load_config(
+        write(
+            tmp_path,
+            "application: {name: n, server_url: 'https://s', api_key: secret, proxy: 'http://u:secret@p:1',\n"
+            "  databases: {d: {uri: 'postgresql://u:secret@h/db', type: sql}},\n"
+            "  runtime_options: {registries: {r.example: {username: u, password_file: secret}}}}\n",
+        )
+    )
+    assert "secret" not in f"{config!r} {config}"
+    assert config.api_key == "secret"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://u:secret@h:1/d", "postgresql://u:***@h:1/d"),
+        ("postgresql+x://u:sec@ret/x@h/d", "postgresql+x://u:***@h/d"),
+        ("http://:secret@h", "http://:***@h"),
+        ("https://h/?user=u&password=secret&x=1", "https://h/?user=u&password=***&x=1"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Du%3BPWD%3Dsecret", "mssql+pyodbc:///?odbc_connect=UID%3Du%3BPWD%3D***"),
+        ("postgresql://u@h:1/d", "postgresql://u@h:1/d"),
+        ("/data/a:b@c.csv", "/data/a:b@c.csv"),
+    ],
+)
+def test_passwords_of_databases_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, shown: str
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert without_password(uri) == shown
+    path = write(tmp_path, f"application: {{server_url: 'https://s', databases: {{d: {{uri: '{uri}', type: other}}}}}}")
+    for more in ((), ("--json",)):
+        said = CliRunner().invoke(files, ["--config", str(path), *more])
+        assert said.exit_code == 0, said.output
+        assert shown in said.output
+        assert "secret" not in said.output
+    assert "secret" not in " ".join(f"{each.detail} {each.fix}" for each in check_databases(load_config(path)))

@@ -56,6 +56,11 @@ SCHEMA = [
         (SCHEMA, [1], "SCHEMA"),
         ([*CELLS, *ROWS], {"count": 20, "x": [1] * 9}, "MAXIMUM_ROWS"),
         ([{**ROWS[0], "methods": ["other"]}], [1] * 9, ""),
+        ([{**ROWS[0], "methods": ["me.n"]}], [1] * 9, "MAXIMUM_ROWS"),
+        (CELLS, {"count": "12"}, "MINIMUM_RECORDS"),
+        (CELLS, {"counts": ["three", 20]}, "MINIMUM_RECORDS"),
+        (CELLS, {"counts": [{"group": "a", "n": 20}]}, ""),
+        (CELLS, {"counts": [{"group": "a", "number": "3"}]}, "MINIMUM_RECORDS"),
         ([{**ROWS[0], "to": ["subtask"]}], [1] * 9, ""),
     ],
 )
@@ -70,15 +75,43 @@ def test_tables(rules: list[dict[str, Any]], refusal: str) -> None:
     assert verdict(rules, serialize(pd.DataFrame({"n": [20, 30, 4, 50]}), "arrow")) == refusal
 
 
+LEVELS = pd.MultiIndex.from_tuples([("a", 20), ("b", 2)], names=["group", "n"])
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "value",
+    [
+        pd.Series(["a"] * 12 + ["b"] * 3).value_counts(),
+        pd.Series([20, 3], name="Count"),
+        pd.DataFrame({"mean": [1.5, 2.5]}, index=pd.Index([20, 3], name="count")),
+        pd.DataFrame({"mean": [1.5, 2.5]}, index=LEVELS),
+        pd.DataFrame({"n": ["20", "3"]}),
+    ],
+)
+def test_counts_of_pandas(value: object) -> None:
+    """A series called as a count, and counts among the labels of rows."""
+    assert verdict(CELLS, serialize(value, "arrow")) == "MINIMUM_RECORDS"
+    assert verdict([{**CELLS[0], "fields": ["aantal"]}], serialize(value, "arrow")) == ""
+
+
 @pytest.mark.attack
 @pytest.mark.parametrize("data", [b"\x80\x04]", b"secret", b"json.{", b"zip.x", b"json." + b"[" * 100_000])
 def test_what_no_rule_can_read_stays(data: bytes) -> None:
     assert verdict(CELLS, data) == "OUTPUT_UNREADABLE"
 
 
-def verdict(rules: list[dict[str, Any]], data: bytes) -> str:
+@pytest.mark.attack
+@pytest.mark.parametrize("what", ["output", "subtask"])
+def test_a_method_that_is_not_known_may_be_any(what: str) -> None:
+    """An input that names two methods, or a node that has forgotten it: no rule is dropped for that."""
+    with pytest.raises(Refused):
+        Disclosure([{**ROWS[0], "methods": ["mean"]}]).check(Released(Assignment(), b"json.[1,2,3,4]", what))
+
+
+def verdict(rules: list[dict[str, Any]], data: bytes, method: str = "mean") -> str:
     try:
-        Disclosure(rules).check(Released(Assignment(), data))
+        Disclosure(rules).check(Released(Assignment(), data, method=method))
     except Refused as error:
         return error.rule
     return ""

@@ -126,3 +126,17 @@ async def test_more_are_taken_in_than_work_and_turns_are_by_user(site: SiteUnder
 
 def test_the_window_is_no_wider_than_a_server_grants() -> None:
     assert window_of(LimitsSection(runs=1000, waiting=500)) == 1000
+
+
+async def test_runs_that_are_at_work_already_count_even_over_the_limit() -> None:
+    crowd = Crowd(runs=1)
+    run = Assignment(username="alice", initiator=Party(organization_id=1))
+    with crowd.slots.held(run):
+        with crowd.slots.held(run):
+            await crowd.come("bob", "bob")
+        await asyncio.sleep(0)
+        assert crowd.order == []  # One of two has ended, and there is one slot.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert crowd.order == ["bob"]
+    await crowd.end("bob")

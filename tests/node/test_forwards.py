@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from vantage6.common.errors import InvalidArgument
 from vantage6.node.config import Database
@@ -71,9 +72,12 @@ async def test_the_way_there_and_back(short_path: Path) -> None:
     await writer.wait_closed()
     server.close()
     await server.wait_closed()
-    # The server is away: the run is told at once, and the next attempt is a new one.
-    reader, writer = await asyncio.open_unix_connection(path)
-    assert await asyncio.wait_for(reader.read(), 5) == b""
-    writer.close()
-    await writer.wait_closed()
+    # The server is away: the run is told at once, and the next attempt is a new one; the log has it once.
+    with capture_logs() as said:
+        for _ in range(3):
+            reader, writer = await asyncio.open_unix_connection(path)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
+            await writer.wait_closed()
+    assert [each["event"] for each in said if each["log_level"] == "warning"] == ["database_not_reached"]
     await forwards.stop()

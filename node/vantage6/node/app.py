@@ -38,6 +38,7 @@ from vantage6.node.policy import Policy
 from vantage6.node.retry import Backoff
 from vantage6.node.runs import Runs
 from vantage6.node.runtimes.base import Runtime
+from vantage6.node.runtimes.own_image import own_images
 from vantage6.node.runtimes.registries import Registries
 from vantage6.node.runtimes.registry import make_runtime
 from vantage6.node.sealing import Sealer
@@ -142,7 +143,7 @@ def _gate(config: NodeConfig) -> Gate:
     # Only Docker's images come from a registry.
     registries = Registries(logins(config)) if config.runtime == "docker" else None
     return Gate(
-        Policy(config.policy),
+        Policy(config.policy, own_images(config.runtime_options)),
         Disclosure(config.policy.disclosure),
         Audit(config.data_dir / "audit.jsonl"),
         Signatures(config.policy.signatures, registries, config.data_dir / "signatures"),

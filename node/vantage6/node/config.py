@@ -47,7 +47,7 @@ class _Section(BaseModel):
 class Database(_Section):
     """One data source of the site, known to algorithms by its label."""
 
-    uri: str
+    uri: str = Field(repr=False)
     """Path of a file or folder of this machine, or a URL that algorithms understand."""
     type: Literal["csv", "parquet", "excel", "folder", "sql", "other"] = "csv"
     """What it is; algorithms read it accordingly."""
@@ -170,10 +170,10 @@ class NodeConfig(_Section):
     """Address of the server's gateway: https://host:port."""
     ca_file: Path | None = None
     """Authorities (PEM) to trust for the server's certificate, instead of the system's."""
-    proxy: StrictStr | None = None
+    proxy: StrictStr | None = Field(default=None, repr=False)
     """HTTP proxy to the server, http://user:password@host:port; that of the environment (https_proxy, no_proxy) unless
     given, where the password is better kept."""
-    api_key: StrictStr | None = None
+    api_key: StrictStr | None = Field(default=None, repr=False)
     """Secret shown when the node was registered; better in api_key_file, or in VANTAGE6_NODE_API_KEY."""
     api_key_file: Path | None = None
     """File with the API key."""
@@ -187,7 +187,7 @@ class NodeConfig(_Section):
     """What may run here."""
     runtime: str = "docker"
     """What runs algorithms: docker, sandbox, or one of another package."""
-    runtime_options: dict[str, Any] = {}
+    runtime_options: dict[str, Any] = Field(default={}, repr=False)
     """Settings of the runtime; those of docker and sandbox are below."""
     isolation: Literal["socket", "network"] = "socket"
     """How a run reaches its proxy: a Unix socket and no network, or TCP inside the node's private network."""
@@ -324,12 +324,15 @@ def load_context(context: Context) -> NodeConfig:
     monitoring = config.monitoring or os.environ.get(MONITORING_VARIABLE, "")
     settled_config = config.model_copy(update={"name": name, "directories": settled, "monitoring": monitoring})
     # With a file of one's own, the name in it is enough; those in the folders may share a name with the other scope.
+    instance = name if context.by_file else f"{name}-{context.scope}"
+    # Environments of one file are nodes of other servers: volume, network and runs of one are not the other's.
+    own = "" if context.environment == APPLICATION else f".{context.environment}"
     settled_config._own_places = frozenset(key for key, value in places if value is not None)  # noqa: SLF001
-    settled_config.tell_apart(name if context.by_file else f"{name}-{context.scope}")
-    if instance := os.environ.get(INSIDE_VARIABLE):
+    settled_config.tell_apart(instance + own)
+    if told := os.environ.get(INSIDE_VARIABLE):
         from vantage6.node.dockerized import as_seen_inside  # noqa: PLC0415 - it stands on this module
 
-        return as_seen_inside(settled_config, instance)
+        return as_seen_inside(settled_config, told)
     return settled_config
 
 

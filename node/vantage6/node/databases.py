@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from vantage6.common.errors import NotFound
 from vantage6.node.config import Database
+
+_LOGIN = re.compile(r"(?P<before>^[^:/?#]+://[^:@/?#]*:)(?P<secret>.*)(?P<after>@)", re.DOTALL)
+_OPTION = re.compile(r"(?i)((?:password|passwd|passphrase|pwd|secret|token)[^=&;]*(?:=|%3d))[^&;]*")
+
+
+def without_password(uri: str) -> str:
+    """For people to see: a password in a URL, in the log-in or among the options, is not for screens and tickets."""
+    # Up to the last @: a password may hold one, and showing too little of an odd address is the better mistake.
+    return _OPTION.sub(r"\1***", _LOGIN.sub(r"\g<before>***\g<after>", uri)) if "://" in uri else uri
 
 
 class DatabaseUnknown(NotFound):

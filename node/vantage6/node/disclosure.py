@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
@@ -36,6 +37,7 @@ class Released:
     data: bytes
     what: str = "output"
     method: str = ""
+    """As the input names it; empty where that cannot be told, and then rules for some methods hold, too."""
 
     @cached_property
     def value(self) -> Any:
@@ -59,7 +61,8 @@ class Rule(Protocol):
 class MinimumRecords:
     """No cell may stand for fewer than `minimum` records: every number under a name that means a count, at any depth.
 
-    0 is refused as well unless `zero: true`: that nobody has something is said of everybody.
+    0 is refused as well unless `zero: true`: that nobody has something is said of everybody. A text under such a name
+    is refused too: whoever reads it may take it for a number.
     """
 
     name = "minimum_records"
@@ -72,7 +75,10 @@ class MinimumRecords:
         self._zero = zero
 
     def check(self, released: Released) -> None:
-        for field, number in _numbers(released.value, self._fields):
+        for field, number in _counts(released.value, self._fields):
+            if isinstance(number, (str, bytes)):
+                text = f"a text stands under {field!r}, where this site lets out numbers only"
+                raise Refused("MINIMUM_RECORDS", text)
             if number < self._minimum and not (self._zero and number == 0):
                 raise Refused(
                     "MINIMUM_RECORDS",
@@ -124,8 +130,9 @@ class _Applied:
     to: frozenset[str]
 
     def concerns(self, released: Released) -> bool:
-        named = not self.methods or any(each.fullmatch(released.method) for each in self.methods)
-        return named and released.what in self.to
+        # A method that nobody knows may be any of them.
+        unsure = not self.methods or not released.method
+        return (unsure or any(each.fullmatch(released.method) for each in self.methods)) and released.what in self.to
 
 
 class Disclosure:
@@ -193,13 +200,25 @@ def _maker(name: str) -> Callable[..., Rule]:
     raise ConfigError(f"policy.disclosure: there is no rule {name!r}; there are {', '.join(known)}")
 
 
-def _numbers(value: Any, fields: set[str]) -> Iterator[tuple[str, float]]:
-    """Numbers that stand under one of the names, also in lists and tables under it."""
+def _counts(value: Any, fields: set[str]) -> Iterator[tuple[str, Any]]:
+    """Numbers and texts that stand under one of the names, also in lists and tables under it."""
     for name, held in _named(value):
         if name.lower() in fields:
-            for each in _parts(held):
-                if isinstance(each, (int, float)) and not isinstance(each, bool):
+            parts = list(_parts(held))
+            # What has a name of its own below, such as a group's, may be a word, but no number in disguise.
+            bare = not any(isinstance(each, Mapping) for each in parts)
+            for each in parts:
+                number = isinstance(each, (int, float, Decimal)) and not isinstance(each, bool)
+                if number or (isinstance(each, (str, bytes)) and (bare or _reads_as_number(each))):
                     yield name, each
+
+
+def _reads_as_number(text: str | bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _named(value: Any) -> Iterator[tuple[str, Any]]:
@@ -208,8 +227,23 @@ def _named(value: Any) -> Iterator[tuple[str, Any]]:
             yield from ((str(name), held) for name, held in part.items())
         elif hasattr(part, "column_names"):  # A table of Arrow; of pandas below.
             yield from ((str(name), part.column(name).to_pylist()) for name in part.column_names)
-        elif hasattr(part, "columns") and hasattr(part, "to_dict"):
-            yield from ((str(name), part[name].tolist()) for name in part.columns)
+        elif hasattr(part, "index") and hasattr(part, "to_dict"):
+            yield from _named_in_pandas(part)
+
+
+def _named_in_pandas(part: Any) -> Iterator[tuple[str, Any]]:
+    """Columns of a data frame, what a series is called, and the levels of their indexes."""
+    if hasattr(part, "columns"):
+        # By place: two columns may have one name, and a name may be one of several levels.
+        for place, label in enumerate(part.columns):
+            for name in label if isinstance(label, tuple) else (label,):
+                yield str(name), part.iloc[:, place].tolist()
+        axes = [part.index, part.columns]
+    else:
+        yield str(part.name), part.tolist()
+        axes = [part.index]
+    for axis in axes:
+        yield from ((str(name), axis.get_level_values(at).tolist()) for at, name in enumerate(axis.names))
 
 
 def _parts(value: Any, depth: int = 0) -> Iterator[Any]:

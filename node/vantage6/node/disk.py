@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from vantage6.common.errors import ResourceExhausted, Vantage6Error
+from vantage6.node.runtimes.attendant import ENTRIES, Count, Emptying
 
 SECONDS = 1.0
-SHARE, SLOWEST = 20, 5.0
-"""What takes long to count is counted seldom: so many times as long goes by in between, but no more seconds."""
+SHARE = 5
+"""What takes long to count is counted seldom: so many times as long goes by in between."""
+THREADS = 2
+"""That count: they are not those in which the node seals and writes its audit trail."""
 PATIENCE = 5.0
 """Seconds in which what a run held becomes free, before the next one is ended for want of room."""
 
@@ -33,10 +36,11 @@ class DiskLimit(ResourceExhausted):
 
 @dataclass(frozen=True)
 class Used:
-    """Bytes on the disk, as far as they could be counted; `closed` where some could not."""
+    """Bytes on the disk, as far as they could be counted; `closed` where some could not, `many` where too much is."""
 
     bytes: int
     closed: bool = False
+    many: bool = False
 
 
 class Disk:
@@ -47,21 +51,35 @@ class Disk:
         self._patient_until = 0.0
         self.overfull: set[str] = set()
         """Names of folders that were found to hold more than their limit."""
+        self.held: set[str] = set()
+        """Names of folders that a container which could not be removed may still be writing to."""
+        self._threads = ThreadPoolExecutor(THREADS, "disk")
 
     async def watch(self, folder: Path) -> None:
         """Returns never; raises DiskLimit when the folder holds too much, or the disk has too little room left."""
+        due = 0.0
         while True:
-            begun = time.monotonic()
-            if await self._counted(folder) > self._limit:
-                self.overfull.add(folder.name)
-                raise DiskLimit(f"the temporary folder is full: this site allows {self._limit} bytes")
+            if time.monotonic() >= due:
+                due = time.monotonic() + SHARE * await self._check(folder)
             self._check_room()
-            await asyncio.sleep(max(SECONDS, min(SLOWEST, SHARE * (time.monotonic() - begun))))
+            await asyncio.sleep(SECONDS)
 
-    async def _counted(self, folder: Path) -> int:
-        used = await asyncio.to_thread(count, folder, self._limit)
-        if not used.closed or used.bytes > self._limit:
-            return used.bytes
+    async def _check(self, folder: Path) -> float:
+        """Seconds that it took."""
+        used, seconds = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, folder, self._limit)
+        if used.many:
+            self.overfull.add(folder.name)
+            raise DiskLimit(f"the temporary folder is full: more than {ENTRIES} files and folders are in it")
+        if used.bytes <= self._limit and used.closed:
+            begun = time.monotonic()
+            used = Used(await self._asked(folder))
+            seconds += time.monotonic() - begun
+        if used.bytes > self._limit:
+            self.overfull.add(folder.name)
+            raise DiskLimit(f"the temporary folder is full: this site allows {self._limit} bytes")
+        return seconds
+
+    async def _asked(self, folder: Path) -> int:
         try:
             return await self._measure(folder, self._limit)
         except Vantage6Error as error:
@@ -81,42 +99,20 @@ def free(folder: Path) -> int:
     return told.f_bavail * told.f_frsize
 
 
-def count(folder: Path, enough: int | None = None) -> Used:
-    """Bytes below a folder; stops counting over `enough`. Follows no link; files may go meanwhile."""
-    total, closed, waiting = 0, False, [folder]
-    while waiting and (enough is None or total <= enough):
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-                    # Blocks, not size: a file with holes takes no room. An entry itself does, so many empty ones count.
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512 + 256
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:  # Closed to this user; or a path so long that it has no name any more.
-            closed = True
-    return Used(total, closed)
+def count(folder: Path, enough: int | None = None, entries: int | None = None) -> Used:
+    """Bytes below a folder; stops counting over `enough`, or over so many entries. Follows no link."""
+    told = Count(enough, entries)
+    told.walk(os.fspath(folder))
+    return Used(told.bytes, told.closed, told.many)
+
+
+def _timed(folder: Path, enough: int) -> tuple[Used, float]:
+    begun = time.monotonic()
+    used = count(folder, enough, ENTRIES)
+    return used, time.monotonic() - begun
 
 
 def remove_tree(top: Path) -> None:
-    """Removes a folder with all that is in it, however deep; raises OSError for what this user may not remove.
-
-    Folders are moved up before they are looked into: neither a path nor the stack grows with the depth.
-    """
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        if folder.lstat().st_mode & 0o700 != 0o700:
-            folder.chmod(0o700)
-        with os.scandir(folder) as entries:
-            for entry in list(entries):
-                if not entry.is_dir(follow_symlinks=False):
-                    Path(entry.path).unlink()
-                elif folder == top:
-                    waiting.append(Path(entry.path))
-                else:
-                    waiting.append(Path(entry.path).rename(top / uuid.uuid4().hex))
-        if folder != top:
-            folder.rmdir()
+    """Removes a folder with all that is in it, however deep; raises OSError for what this user may not remove."""
+    Emptying().empty(os.fspath(top))
     top.rmdir()

@@ -15,10 +15,10 @@ from docker.types import Mount
 from vantage6.node.config import Directories, NodeConfig
 from vantage6.node.develop import SOURCE
 from vantage6.node.options import files_of, rewritten
-from vantage6.node.runtimes.own_image import STANDARD
+from vantage6.node.runtimes.own_image import DEVELOPMENT, STANDARD
 
 DEFAULT_IMAGE = STANDARD
-DEVELOPMENT_IMAGE = "vantage6/devcon:dev"
+DEVELOPMENT_IMAGE = DEVELOPMENT
 CONFIG, DATA, LOG, SECRETS, DATABASES = "/mnt/config", "/mnt/data", "/mnt/log", "/mnt/secrets", "/mnt/databases"
 NODE, TASKS, PROFILE = f"{DATA}/node", f"{DATA}/tasks", f"{SECRETS}/seccomp.json"
 SOCKET = "/var/run/docker.sock"

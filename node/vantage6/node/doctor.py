@@ -17,6 +17,7 @@ from vantage6.common.findings import Fault, Finding, failed, ok, skipped, warnin
 from vantage6.common.keys import KeyPair
 from vantage6.common.settings import ConfigError, Document
 from vantage6.node.config import NodeConfig, settings_of
+from vantage6.node.databases import without_password
 from vantage6.node.disclosure import Disclosure
 from vantage6.node.doctor_line import check_line
 from vantage6.node.doctor_registry import check_registries
@@ -145,10 +146,11 @@ def check_databases(config: NodeConfig) -> list[Finding]:
         try:
             workspace.locate(0, 0, "check", {label: database})
         except Vantage6Error as error:
-            found.append(failed(what, f"{error.message} ({database.uri})", "chmod o+r, or a group that may read it"))
+            text = f"{error.message} ({without_password(database.uri)})"
+            found.append(failed(what, text, "chmod o+r, or a group that may read it"))
             continue
         if "://" in database.uri:
-            found.append(skipped(what, f"{database.uri} is for algorithms to open"))
+            found.append(skipped(what, f"{without_password(database.uri)} is for algorithms to open"))
         else:
             found.append(_content(what, Path(database.uri)))
     return found

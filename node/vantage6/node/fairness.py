@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +45,16 @@ class FairSlots:
         finally:
             self._give_back(turn)
 
+    @contextmanager
+    def held(self, run: Assignment) -> Iterator[None]:
+        """For a run that is at work already: it counts at once, if need be over the limits; new ones wait for it."""
+        turn = (run.initiator.organization_id, run.username)
+        self._count(turn)
+        try:
+            yield
+        finally:
+            self._give_back(turn)
+
     async def _take(self, turn: Turn) -> None:
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(turn, deque()).append(given)
@@ -66,16 +76,19 @@ class FairSlots:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while self._free and (turn := self._next()) is not None:
+        while self._free > 0 and (turn := self._next()) is not None:
             given = self._waiting[turn].popleft()
             if self._waiting[turn]:
                 self._waiting.move_to_end(turn)
             else:
                 del self._waiting[turn]
-            self._free -= 1
-            self._busy[turn] += 1
-            self._busy[turn[0]] += 1
+            self._count(turn)
             given.set_result(None)
+
+    def _count(self, turn: Turn) -> None:
+        self._free -= 1
+        self._busy[turn] += 1
+        self._busy[turn[0]] += 1
 
     def _next(self) -> Turn | None:
         """The one of those who may that has the fewest at work; among equals, who has waited longest."""

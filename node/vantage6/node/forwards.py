@@ -101,6 +101,7 @@ class Forwards:
         self._ways = list(ways.values())
         self._servers: list[asyncio.Server] = []
         self._open: set[asyncio.Task[None]] = set()
+        self._not_reached: set[str] = set()
 
     async def start(self) -> None:
         """Listens; a socket of the node's earlier life is replaced."""
@@ -132,7 +133,10 @@ class Forwards:
             async with asyncio.timeout(PATIENCE):
                 far_reader, far_writer = await asyncio.open_connection(way.host, way.port)
         except (OSError, TimeoutError) as error:
-            log.warning("database_not_reached", label=way.label, error=type(error).__name__)
+            # Once for each database of a run: an algorithm that tries on and on must not fill the site's disk with it.
+            told = log.debug if way.label in self._not_reached else log.warning
+            self._not_reached.add(way.label)
+            told("database_not_reached", label=way.label, error=type(error).__name__)
             writer.transport.abort()
             return
         try:

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import structlog
+
 from vantage6.common.errors import PermissionDenied
 from vantage6.node import states
 from vantage6.node.audit import Audit, AuditBroken, records
@@ -22,6 +24,8 @@ from vantage6.node.signatures import Signatures
 if TYPE_CHECKING:
     from vantage6.api.v1.delivery_pb2 import Assignment
     from vantage6.node.states import State
+
+log = structlog.get_logger(__name__)
 
 READABLE = 64 * 1024 * 1024
 """Bytes of an input or output that a rule is shown; what is larger is refused where a rule has to see it."""
@@ -67,6 +71,17 @@ class Gate:
         method = await asyncio.to_thread(_method_of, path)
         self._methods[_key(run)] = method or ""
         self.policy.check_method(method)
+
+    async def taken_up(self, run: Assignment, path: Path) -> None:
+        """An earlier life of the node has let it in; the opened input, which runs cannot write, says its method again.
+
+        Where it does not, the method stays unknown, and then every rule of disclosure concerns the run.
+        """
+        try:
+            method = await asyncio.to_thread(_method_of, path)
+            self._methods[_key(run)] = method or ""
+        except OSError as error:
+            log.warning("input_not_read_again", result_id=run.result_id, epoch=run.epoch, error=str(error))
 
     async def found(self, run: Assignment, digest: str) -> None:
         """The image is here; raises Refused when it is not the allowed one."""

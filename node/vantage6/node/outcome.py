@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from vantage6.common import exits
 from vantage6.common.errors import EnvelopeBroken, KeyChanged, KeyMissing, KeyUnknown, NotSealed, Vantage6Error
 from vantage6.node import states
 from vantage6.node.databases import DatabaseUnknown
@@ -65,10 +66,8 @@ def of_exit(end: Exit, *, deadline_passed: bool, log: bytes) -> Outcome | None:
         message = "the algorithm used more memory than the site allows; ask the site for more or use less"
         return Outcome(states.FAILED, "OUT_OF_MEMORY", message, log=log)
     if end.code != 0:
-        hint = "its last lines are in the result's log" if log else "the site keeps its log"
-        return Outcome(
-            states.FAILED, "ALGORITHM_FAILED", f"the algorithm ended with exit code {end.code}; {hint}", log=log
-        )
+        where = "its last lines are in the result's log" if log else exits.KEPT
+        return Outcome(states.FAILED, "ALGORITHM_FAILED", exits.told(end.code, where), log=log)
     return None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from vantage6.api.v1.delivery_pb2 import Assignment
-from vantage6.common.errors import PermissionDenied
+from vantage6.common.errors import InvalidArgument, PermissionDenied
 from vantage6.node.config import PolicySection
+from vantage6.node.runtimes.registries import parse
 
 
 class Refused(PermissionDenied):
@@ -17,11 +19,21 @@ class Refused(PermissionDenied):
         self.rule = rule
 
 
+def _known_as(image: str) -> tuple[str, ...]:
+    """One image has several names; with a digest, the tag beside it is still fetched under its name."""
+    try:
+        named = parse(image)
+    except InvalidArgument:
+        return (image,)
+    return (named.host.lower().replace("index.docker.io", "docker.io"), named.repository, named.tag)
+
+
 class Policy:
     """The rules of one site's configuration."""
 
-    def __init__(self, section: PolicySection) -> None:
+    def __init__(self, section: PolicySection, own_images: Iterable[str] = ()) -> None:
         self._section = section
+        self._own = {_known_as(image) for image in own_images}
         self._images = [re.compile(pattern) for pattern in section.allowed_images]
         methods = section.allowed_methods
         self._methods = None if methods is None else [re.compile(pattern) for pattern in methods]
@@ -85,6 +97,10 @@ class Policy:
             )
 
     def _check_image(self, image: str) -> None:
+        if _known_as(image) in self._own:
+            raise Refused(
+                "IMAGE_RESERVED", f"image {image!r} is what this site's node itself works with; no run may have it"
+            )
         if not self._images:
             if self._section.allowed_digests:
                 return  # Whatever its name, its digest decides.

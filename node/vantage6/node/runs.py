@@ -237,7 +237,7 @@ class Runs:
             self._keep(asyncio.create_task(self._tidy(), name="tidy"))
 
     async def _tidy(self) -> None:
-        used = {worker.shared for worker in self._workers.values()}
+        used = {worker.shared for worker in self._workers.values()} | self._site.disk.held
         await self._temporary.tidy(used, self._site.disk.overfull)
 
     async def _drop(self, key: Key) -> None:

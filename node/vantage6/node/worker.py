@@ -205,10 +205,13 @@ class Worker:
         run = self._run
         databases = self._site.databases.select(run.databases)
         self._files = self._site.workspace.locate(run.result_id, run.epoch, self.shared, databases)
-        await self._open_proxy(self._files, self._entry.digest or "")
-        self._taken_up = True
-        self._log.info("run_taken_up")
-        return await self._attend(self._handle, self._files)
+        with self._slots.held(run):
+            # Before the proxy, through which subtasks leave: which rules concern them hangs on the method.
+            await self._site.gate.taken_up(run, self._files.input_path)
+            await self._open_proxy(self._files, self._entry.digest or "")
+            self._taken_up = True
+            self._log.info("run_taken_up")
+            return await self._attend(self._handle, self._files)
 
     async def _attend(self, handle: Handle, files: RunFiles) -> Outcome:
         if self._entry.state != states.RUNNING:
@@ -367,6 +370,7 @@ class Worker:
                 await asyncio.to_thread(self._site.workspace.remove, self._files)
             self._site.workspace.incoming(self._run.result_id, self._run.epoch).unlink(missing_ok=True)
         except Exception:  # noqa: BLE001  # it is logged
+            self._site.disk.held.add(self.shared)  # Its container may be there, and write.
             self._log.exception("run_not_cleaned")
 
     def _pulled(self) -> Callable[[float], None]:
@@ -377,9 +381,8 @@ class Worker:
             nonlocal last
             if int(fraction * 100) > last:
                 last = int(fraction * 100)
-                kind = ProgressKind.PROGRESS_KIND_PULLING
-                key = self._entry.key
-                message = Progress(result_id=key[0], epoch=key[1], kind=kind, fraction=fraction)
+                (id_, epoch), kind = self._entry.key, ProgressKind.PROGRESS_KIND_PULLING
+                message = Progress(result_id=id_, epoch=epoch, kind=kind, fraction=fraction)
                 self._site.link.say(NodeMessage(progress=message))
 
         return progress

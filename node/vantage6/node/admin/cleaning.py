@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
+from click.exceptions import Exit as Leave
 
 from vantage6.common import terminal
 from vantage6.common.commands import Code, Stop, json_option
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
     from vantage6.node.admin.leftovers import Leftovers
 
 
+FOUND = 100
+"""The code of `clean --look` where there is something to remove."""
+
+
 @click.command()
 @of_node
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--look", is_flag=True, hidden=True, help="Show what there is and remove nothing; the code says whether.")
 @json_option
-def clean(context: Context, *, yes: bool, as_json: bool) -> None:
+def clean(context: Context, *, yes: bool, look: bool, as_json: bool) -> None:
     """Remove the temporary volumes of runs that have ended, and the private network. What is in use stays.
 
     Example: vnode clean --name north --yes
@@ -35,22 +41,40 @@ def clean(context: Context, *, yes: bool, as_json: bool) -> None:
     from vantage6.node.admin.leftovers import Leftovers  # noqa: PLC0415 - brings the Docker SDK with it
 
     config = load_context(context)
+    if config.runtime == "docker":
+        _clean_inside(context, config, yes=yes, as_json=as_json)
     leftovers = Leftovers(config)
     try:
-        _clean(context, config, leftovers, yes=yes, as_json=as_json)
+        _clean(context, config, leftovers, yes=yes, look=look, as_json=as_json)
     finally:
         leftovers.close()
 
 
-def _clean(context: Context, config: NodeConfig, leftovers: Leftovers, *, yes: bool, as_json: bool) -> None:
+def _clean_inside(context: Context, config: NodeConfig, *, yes: bool, as_json: bool) -> None:
+    """Returns if the node's things are on this machine; otherwise all is done where they are, but for the question."""
+    from vantage6.node.admin.inside import do_inside, is_kept_inside  # noqa: PLC0415 - brings the Docker SDK with it
+
+    if not is_kept_inside(config):
+        return
+    if not yes and not as_json:
+        code = do_inside(context, config, ["clean"], "--look", with_engine=True)
+        if code != FOUND:
+            raise Leave(code)
+        if not click.confirm("Remove these temporary volumes?"):
+            terminal.say("nothing was removed")
+            raise Leave(Code.OK)
+    options = [*(["--yes"] if yes or not as_json else []), *(["--json"] if as_json else [])]
+    code = do_inside(context, config, ["clean"], *options, with_engine=True)
+    if (ctx := click.get_current_context(silent=True)) is not None:
+        ctx.meta[terminal.WRITTEN] = True  # What a program is to read was written inside.
+    raise Leave(code)
+
+
+def _clean(context: Context, config: NodeConfig, leftovers: Leftovers, *, yes: bool, look: bool, as_json: bool) -> None:
     workspace = Workspace(config.task_dir, config.name)
-    used = used_volumes(config)
-    # Those of a node in a container lie in its own volume; only the engine knows of them here.
-    places: dict[str, Path | None] = dict(leftovers.volumes()) if leftovers_are_free(context, config) else {}
-    places |= dict.fromkeys(workspace.temporary_folders())
-    found = {name: place for name, place in places.items() if name not in used}
-    network = "" if used else leftovers.network()
-    sizes = {name: count(place or workspace.locate(0, 0, name).temporary).bytes for name, place in found.items()}
+    found = _found(context, config, workspace, leftovers)
+    network = "" if used_volumes(config) else leftovers.network()
+    sizes = {name: count(place).bytes for name, place in found.items()}
     if not as_json:
         what = title(context, config)
         if not found and not network:
@@ -58,6 +82,8 @@ def _clean(context: Context, config: NodeConfig, leftovers: Leftovers, *, yes: b
             return
         rows = [(name, f"{size:,}") for name, size in sizes.items()] + ([(network, "network")] if network else [])
         terminal.table(("Volume", "Bytes"), rows)
+    if look:
+        raise Leave(FOUND)
     if (found or network) and not yes:
         if as_json:
             raise Stop("say --yes with --json: nobody can be asked", Code.USAGE)
@@ -75,6 +101,16 @@ def _clean(context: Context, config: NodeConfig, leftovers: Leftovers, *, yes: b
         raise Stop(f"{len(failed)} could not be removed", Code.FAILED)
 
 
+def _found(context: Context, config: NodeConfig, workspace: Workspace, leftovers: Leftovers) -> dict[str, Path]:
+    """What nobody uses, by name: volumes, and folders that were put aside and could not be removed then."""
+    used = used_volumes(config)
+    places = leftovers.volumes() if leftovers_are_free(context, config) else {}
+    places |= {name: workspace.locate(0, 0, name).temporary for name in workspace.temporary_folders()}
+    return {name: place for name, place in places.items() if name not in used} | {
+        folder.name: folder for folder in workspace.retired()
+    }
+
+
 def leftovers_are_free(context: Context, config: NodeConfig) -> bool:
     """Whether the node is not at work in a container, where its journal, which says what is in use, is not seen."""
     if config.runtime != "docker":
@@ -84,29 +120,18 @@ def leftovers_are_free(context: Context, config: NodeConfig) -> bool:
     return running(context, config) is None
 
 
-def _remove(
-    workspace: Workspace, leftovers: Leftovers, found: dict[str, Path | None]
-) -> tuple[list[str], dict[str, str]]:
+def _remove(workspace: Workspace, leftovers: Leftovers, found: dict[str, Path]) -> tuple[list[str], dict[str, str]]:
     removed: list[str] = []
     failed: dict[str, str] = {}
     for name, place in found.items():
         try:
-            _remove_content(workspace, leftovers, name)
-            leftovers.remove(name, place)
+            leftovers.remove(name, place, own=place.is_relative_to(workspace.root))
             removed.append(name)
         except OSError as error:  # The others are removed all the same.
-            failed[name] = str(error.strerror)
+            failed[name] = str(error.strerror or error)
         except Vantage6Error as error:
             failed[name] = error.message
     return removed, failed
-
-
-def _remove_content(workspace: Workspace, leftovers: Leftovers, name: str) -> None:
-    try:
-        workspace.remove_temporary(name)
-    except PermissionError:
-        leftovers.open_up(workspace.locate(0, 0, name).temporary)
-        workspace.remove_temporary(name)
 
 
 def used_volumes(config: NodeConfig) -> set[str]:

@@ -199,6 +199,7 @@ def _run(client: DockerClient, context: Context, config: NodeConfig, way: Way) -
         mounts=prepared(config, context.path, way.source), environment=environment, cap_drop=["ALL"], read_only=True,
         user=f"{os.getuid()}:{os.getgid()}", group_add=[str(Path(engine_socket(config)).stat().st_gid)],
         security_opt=["no-new-privileges:true"], tmpfs={"/tmp": "mode=1777"}, init=True,  # noqa: S108 - its own
+        use_config_proxy=False,  # The way to the server is in `given_inside` or in the node's settings, nowhere else.
     )  # fmt: skip
 
 

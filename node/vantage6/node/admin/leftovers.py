@@ -24,9 +24,11 @@ class Leftovers:
         image = str(config.runtime_options.get("relay_image", "")) if config.runtime == "docker" else ""
         self._attendant = Attendant(image, config.hardening.user, {TYPE: "attendant", NODE: config.instance})
         self._client = None
+        self._paths = HostPaths(None)
         if config.runtime == "docker":
             try:
                 self._client = engine(config.runtime_options.get("base_url"))
+                self._paths = HostPaths.find(self._client)
             except (DockerException, requests.RequestException):
                 return
 
@@ -54,17 +56,28 @@ class Leftovers:
                 return str(each.name)
         return ""
 
-    def remove(self, name: str, content: Path | None) -> None:
-        """A volume; with its content, where that is not in the node's own task folder."""
-        if content is not None and content.name == name and content.is_dir():
-            remove_tree(content)
+    def remove(self, name: str, content: Path, *, own: bool) -> None:
+        """A volume with its content, which may be in the node's `own` folder or elsewhere on the engine's machine."""
+        if own or content.name == name:
+            self._remove_content(content, own=own)
         if self._client is not None:
             drop_volumes(self._client, self._node, [name])
 
-    def open_up(self, folder: Path) -> None:
-        """Lets this user remove what runs closed there (mode 0700)."""
-        if self._client is not None:
-            self._attendant.look(self._client, folder, HostPaths(None), enough=0, opening=True)
+    def _remove_content(self, content: Path, *, own: bool) -> None:
+        try:
+            remove_tree(content)
+        except FileNotFoundError:
+            return
+        except PermissionError:  # What runs closed; or a folder of the engine's, where this user cannot look.
+            if self._client is None:
+                raise
+            paths = self._paths if own else HostPaths(None, self._paths.container)
+            self._attendant.empty(self._client, content, paths)
+            try:
+                remove_tree(content)
+            except PermissionError:
+                if own:
+                    raise  # Elsewhere an empty folder may stay behind that this user cannot see.
 
     def remove_network(self) -> bool:
         name = self.network()

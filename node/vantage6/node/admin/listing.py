@@ -12,6 +12,7 @@ from vantage6.common.contexts import Context, Scope
 from vantage6.node.admin.following import log_file
 from vantage6.node.admin.options import known, of_node, of_scope, state
 from vantage6.node.config import NodeConfig, load_context
+from vantage6.node.databases import without_password
 
 
 @click.command("list")
@@ -68,13 +69,14 @@ def files(context: Context, *, as_json: bool) -> None:
     config = load_context(context)
     found = locations(context, config)
     if as_json:
-        terminal.write_json({**found, "databases": {label: each.uri for label, each in config.databases.items()}})
+        shown = {label: without_password(each.uri) for label, each in config.databases.items()}
+        terminal.write_json({**found, "databases": shown})
         return
     for name, path in found.items():
         click.echo(f"{name.replace('_', ' '):20}= {terminal.harmless(path)}")
     click.echo("databases")
     for label, database in config.databases.items():
-        click.echo(f" - {label:17}= {terminal.harmless(database.uri)} ({database.type})")
+        click.echo(f" - {label:17}= {terminal.harmless(without_password(database.uri))} ({database.type})")
 
 
 def locations(context: Context, config: NodeConfig) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,5 +50,7 @@ class Way:
                 found = json.loads(found)
             except ValueError:
                 found = {}
-        known = {each.name for each in fields(cls)}
-        return cls(**{key: value for key, value in found.items() if key in known})
+        if not isinstance(found, Mapping):
+            found = {}
+        usual = asdict(cls())
+        return cls(**{key: value for key, value in found.items() if type(value) is type(usual.get(key))})

@@ -163,7 +163,7 @@ class Runtime(Protocol):
         ...
 
     async def open_up(self, folder: Path) -> None:
-        """Lets the node's user remove what runs closed in a temporary folder."""
+        """Removes from a temporary folder what runs closed to the node's user."""
 
     async def close(self) -> None:
         """Lets go of connections and threads; runs go on."""

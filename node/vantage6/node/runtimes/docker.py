@@ -181,11 +181,11 @@ class DockerRuntime:
 
     async def measure(self, folder: Path, enough: int) -> int:
         client = await self._connected()
-        return await self._call(lambda: self._attendant.look(client, folder, self._paths, enough=enough))
+        return await self._call(lambda: self._attendant.count(client, folder, self._paths, enough))
 
     async def open_up(self, folder: Path) -> None:
         client = await self._connected()
-        await self._call(lambda: self._attendant.look(client, folder, self._paths, enough=0, opening=True))
+        await self._call(lambda: self._attendant.empty(client, folder, self._paths))
 
     async def close(self) -> None:
         """Ends connections and threads; containers go on."""

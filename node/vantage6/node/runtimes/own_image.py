@@ -14,10 +14,21 @@ from docker.errors import ImageNotFound, NotFound
 from vantage6.node.runtimes.base import RunRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from docker import DockerClient
 
 STANDARD = "vantage6/node:dev"
 """What `vnode start` runs a node in, unless told otherwise."""
+
+
+DEVELOPMENT = "vantage6/devcon:dev"
+"""The same for `vnode start --develop`."""
+
+
+def own_images(options: Mapping[str, object]) -> frozenset[str]:
+    """Names that no run may have: fetching one for a task would change what the node itself is, or its relays are."""
+    return frozenset({STANDARD, DEVELOPMENT, str(options.get("relay_image") or STANDARD)})
 
 
 def own_image(client: DockerClient, chosen: str = "", container: str = "") -> str:
