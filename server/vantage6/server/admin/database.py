@@ -8,19 +8,13 @@ import sys
 from typing import Any
 
 import rich_click as click
-from sqlalchemy.exc import SQLAlchemyError
 
 from vantage6.common import terminal
 from vantage6.common.commands import Code, Stop, facts_option, tell
 from vantage6.common.contexts import Context
-from vantage6.server.admin.options import database_failure, of_server, title
+from vantage6.server.admin.options import database_in_words, of_server, title
 from vantage6.server.config import load_context
-from vantage6.server.store.migrate import (
-    SchemaUnknownError,
-    current_revision,
-    expected_revision,
-    upgrade,
-)
+from vantage6.server.store.migrate import current_revision, expected_revision, upgrade
 from vantage6.server.store.sql import Database
 
 
@@ -46,13 +40,8 @@ def migrate(context: Context, *, only_check: bool) -> None:
         finally:
             await database.close()
 
-    try:
+    with database_in_words():
         before, after = asyncio.run(work())
-    except SchemaUnknownError as error:
-        raise Stop(str(error), Code.SCHEMA) from error
-    except (SQLAlchemyError, OSError) as error:
-        text, code = database_failure(error)
-        raise Stop(text, code) from error
     tell(before=before, after=after, wanted=expected_revision())
     name = before or "none, it is empty"
     if before == expected_revision():

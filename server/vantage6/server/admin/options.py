@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from vantage6.common.background import Seat
-from vantage6.common.commands import Code, context_options, scope_option
+from vantage6.common.commands import Code, Stop, context_options, scope_option
 from vantage6.common.contexts import DEFAULT_SCOPE, Context, Kind
 from vantage6.server.config import ServerConfig
+from vantage6.server.store.migrate import SchemaUnknownError
 
 of_server = context_options(Kind.SERVER, DEFAULT_SCOPE[Kind.SERVER])
 of_scope = scope_option(DEFAULT_SCOPE[Kind.SERVER])
@@ -42,6 +45,20 @@ def database_failure(error: SQLAlchemyError | OSError) -> tuple[str, Code]:
     if number in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM} or isinstance(error, PermissionError):
         return f"the database cannot be written: {short(error)}; give the server's user the right to", Code.PERMISSION
     return f"the database cannot be reached: {short(error)}; check 'uri', and that it is up", Code.UNREACHABLE
+
+
+@contextmanager
+def database_in_words() -> Iterator[None]:
+    """What goes wrong with the database inside ends the command with words and an exit code."""
+    try:
+        yield
+    except SchemaUnknownError as error:
+        raise Stop(str(error), Code.SCHEMA) from error
+    except (SQLAlchemyError, OSError) as error:
+        if getattr(error, "filename", None):
+            raise  # A file of ours, and not the database: the message names it.
+        text, code = database_failure(error)
+        raise Stop(text, code) from error
 
 
 def title(context: Context) -> str:
