@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -138,6 +139,15 @@ def test_an_algorithm_is_tried_without_a_network(language: str, tmp_path: Path) 
     (code,) = blocks(f"write-algorithm-{language}.md", "sh")
     (answer,) = blocks(f"write-algorithm-{language}.md", "text")
     assert run("sh", "-euc", code, folder=tmp_path) == answer.strip()
+
+
+def test_a_container_in_r_writes_values_as_they_are() -> None:
+    file = example("r") / "container.R"
+    values = "list(NULL, list(), list(x = NULL), 0.1 + 0.2, 1 / 3, c(1, NA), c(NA, 1L), 'é', I('x'))"
+    code = f'source("{file}"); for (value in {values}) cat(rawToChar(serialize_json(value)), "\n")'
+    said = run(rscript(), "--vanilla", "-e", code).splitlines()
+    wanted = [None, [], {"x": None}, 0.1 + 0.2, 1 / 3, [1, None], [None, 1], "é", ["x"]]
+    assert [json.loads(line.removeprefix("json.")) for line in said] == wanted
 
 
 @pytest.mark.engine

@@ -82,6 +82,8 @@ def test_their_containers(docker_study: Study, client: str, algorithm: str, requ
 
 def check(study: Study, client: str, algorithm: str, request: pytest.FixtureRequest) -> None:
     needs_image(algorithm)
+    # So the clients and sites take nothing that is not sealed; tests/client has what they refuse.
+    assert study.network.client.collaboration.get(study.network.collaboration_id).encrypted
     assert CLIENTS[client](study, algorithm, request) == {
         "average": pytest.approx(study.pooled["age"].mean(), rel=1e-12),
         "count": len(study.pooled),
