@@ -185,6 +185,8 @@ def test_a_way_is_kept_and_only_what_is_said_again_is_changed() -> None:
     assert (Way().from_image, Way(develop="/x").from_image, way.from_image) == (
         DEFAULT_IMAGE, DEVELOPMENT_IMAGE, "a:1",
     )  # fmt: skip
-    strange: list[Any] = [None, {}, {"way": "no json"}, {"way": '{"unknown": 1}'},
-                          {"way": "[1]"}, {"way": '"text"'}, {"way": 7}, {"way": '{"image": 5, "local": "no"}'}]  # fmt: skip
+    strange: list[Any] = [
+        None, {}, {"way": "no json"}, {"way": '{"unknown": 1}'}, {"way": "[1]"}, {"way": '"text"'}, {"way": 7},
+        {"way": '{"image": 5, "local": "no"}'},
+    ]  # fmt: skip
     assert [Way.of(each) for each in strange] == [Way()] * 8

@@ -40,6 +40,15 @@ async def test_each_weakened_setting_has_a_line(tmp_path: Path) -> None:
     assert "hardening" not in {each.what for each in await check_runtime(site(tmp_path, runtime="null"), deep=False)}
 
 
+def test_little_free_room_and_the_sandbox_are_weaknesses(tmp_path: Path) -> None:
+    assert site(tmp_path, limits={"free_bytes": 1024**3}).weaknesses() == []
+    assert site(tmp_path, limits={"free_bytes": 1024}).weaknesses() == [
+        "limits.free_bytes: 1,024 instead of 536,870,912"
+    ]
+    [said] = site(tmp_path, runtime="sandbox", runtime_options={}).weaknesses()
+    assert said.startswith("runtime: sandbox has no seccomp profile")
+
+
 def test_what_the_site_chose_is_no_fault_of_the_engine(tmp_path: Path) -> None:
     seen = json.dumps({**GOOD, "root": True, "writes": True, "links": ["eth0"]}).encode()
     assert _judged(seen).outcome == "failed"

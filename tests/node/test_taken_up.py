@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 
 from tests.node.fake_runtime import Algorithm, FakeRuntime, forever
 from tests.node.site import OTHER, Container, SiteUnderTest
@@ -15,6 +17,7 @@ from vantage6.api.v1.algorithm_pb2 import CreateSubtaskRequest
 from vantage6.common.contexts import Kind, Scope, every
 from vantage6.common.errors import from_rpc_error
 from vantage6.node import states
+from vantage6.node.admin import listing
 from vantage6.node.config import NodeConfig, load_context
 from vantage6.node.dockerized import volume_name
 from vantage6.node.runtimes.base import Exit, Handle, Progress, RunSpec
@@ -190,3 +193,13 @@ async def test_a_second_environment_leaves_the_runs_of_the_first_alone(
     finally:
         for site in sites:
             await site.close()
+
+
+def test_a_list_names_all_environments_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environments(tmp_path, monkeypatch, by_file=False)
+    doing = {"prod": {"state": "offline"}}
+    online = {"state": "online", "pid": 1}
+    monkeypatch.setattr(listing, "state", lambda context, _: doing.get(context.environment, online))
+    said = CliRunner().invoke(listing.list_nodes, ["--user", "--json"])
+    [row] = json.loads(said.stdout)["nodes"]
+    assert (row["status"], row["running"]) == ("online", "application, test")

@@ -142,11 +142,11 @@ class LimitsSection(_Section):
         """Limits of a run that are wider than the defaults, in words."""
         names = ("memory_bytes", "cpus", "pids", "seconds", "output_bytes", "open_files", "tmp_bytes",
                  "temporary_bytes")  # fmt: skip
-        standard = {name: type(self).model_fields[name].default for name in names}
+        standard = {name: type(self).model_fields[name].default for name in (*names, "free_bytes")}
         return [
             f"limits.{name}: {getattr(self, name):,} instead of {usual:,}"
             for name, usual in standard.items()
-            if getattr(self, name) > usual
+            if (getattr(self, name) < usual if name == "free_bytes" else getattr(self, name) > usual)
         ]
 
 
@@ -256,7 +256,8 @@ class NodeConfig(_Section):
 
     def weaknesses(self) -> list[str]:
         """What of the hardening is weaker, and which limits are wider, than the defaults; for log, audit and list."""
-        return [*self.hardening.weaknesses(), *self.limits.weaknesses()]
+        boxed = ["runtime: sandbox has no seccomp profile, no limit of processors, and one of memory by process only"]
+        return [*(boxed if self.runtime == "sandbox" else ()), *self.hardening.weaknesses(), *self.limits.weaknesses()]
 
     @property
     def instance(self) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,8 @@ from tests.node.fake_runtime import FakeRuntime
 from tests.node.site import SiteUnderTest
 from vantage6.node import disk, states
 from vantage6.node.disk import Disk, DiskLimit, count, remove_tree
-from vantage6.node.runtimes.base import MIB, Exit, RunRefused, RunSpec
+from vantage6.node.runtimes import attendant
+from vantage6.node.runtimes.base import MIB, Exit, RunRefused, RunSpec, RuntimeUnavailable
 from vantage6.node.runtimes.own_image import STANDARD, own_image
 
 from .conftest import IMAGE, Kit
@@ -29,13 +33,19 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.attack("X08"), pytest.mark.row("M54")]
 
-SOMEBODY = 12345
+SOMEBODY, RUNS = 12345, 65534
 FILL = """
 import os, time
 folder = "/mnt/tmp/mine"
 os.mkdir(folder, 0o700)
 for number in range(12):
     open(f"{folder}/f{number}", "wb").write(bytes(2**20))
+here = os.open(folder, os.O_RDONLY)
+for _ in range(200):  # A path of 12,000 bytes.
+    os.mkdir("d" * 60, 0o700, dir_fd=here)
+    inner = os.open("d" * 60, os.O_RDONLY, dir_fd=here)
+    os.close(here)
+    here = inner
 os.chmod(folder, MODE)
 print("filled", flush=True)
 time.sleep(60)
@@ -43,10 +53,10 @@ time.sleep(60)
 
 
 @contextmanager
-def as_somebody() -> Iterator[None]:
+def as_user(user: int) -> Iterator[None]:
     """File access of this thread as a user who is not root (to the kernel: setfsuid)."""
     libc = ctypes.CDLL(None)
-    libc.setfsuid(SOMEBODY)
+    libc.setfsuid(user)
     try:
         yield
     finally:
@@ -55,7 +65,7 @@ def as_somebody() -> Iterator[None]:
 
 def unprivileged(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*given: Any) -> Any:
-        with as_somebody():
+        with as_user(SOMEBODY):
             return function(*given)
 
     return call
@@ -111,6 +121,140 @@ async def test_a_closed_folder_is_counted(kit: Kit, mode: int, not_root: None) -
     assert not folder.exists()
 
 
+def closed_by_a_list(folder: Path) -> None:
+    """A POSIX access list: all to the owner, nothing to SOMEBODY. No mode of the folder says so."""
+    nobody = 2**32 - 1
+    entries = [(1, 7, nobody), (2, 0, SOMEBODY), (4, 0, nobody), (0x10, 7, nobody), (0x20, 0, nobody)]
+    packed = b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(folder, "system.posix_acl_access", struct.pack("<I", 2) + packed)
+
+
+@pytest.fixture
+def reachable(tmp_path: Path, not_root: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of SOMEBODY that other users come into, by a name of few folders."""
+    os.chown(tmp_path, SOMEBODY, SOMEBODY)
+    tmp_path.chmod(0o711)
+    monkeypatch.chdir(tmp_path)
+    return Path()
+
+
+def test_its_owner_removes_what_nobody_else_can(reachable: Path) -> None:
+    top = reachable / "top"
+    top.mkdir()
+    top.chmod(0o777)
+    os.chown(top, SOMEBODY, SOMEBODY)
+    with as_user(RUNS):
+        (top / "list" / "in").mkdir(parents=True)
+        (top / "list" / "in" / "f").touch()
+        closed_by_a_list(top / "list")
+        (top / "closed" / "in").mkdir(parents=True)
+        (top / "closed" / "in" / "link").symlink_to("/")
+        (top / "closed" / "in").chmod(0)
+        (top / "closed").chmod(0)
+    with pytest.raises(PermissionError):
+        unprivileged(remove_tree)(top)
+    with as_user(RUNS):
+        attendant.Emptying().empty(str(top))
+    assert list(top.iterdir()) == []
+    unprivileged(remove_tree)(top)
+    assert not top.exists()
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(reachable: Path) -> None:
+    top = reachable / "top"
+    (top / "a" / "b").mkdir(parents=True)
+    (top / "c").mkdir(mode=0o700)
+    (top / "c" / "of root").touch()
+    for folder in (top, top / "a", top / "a" / "b"):
+        os.chown(folder, SOMEBODY, SOMEBODY)
+    with pytest.raises(PermissionError):
+        unprivileged(remove_tree)(top)
+    assert [each.name for each in top.iterdir()] == ["c"]
+
+
+async def test_too_many_files_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one folder, too; and although all other threads of the node are at work."""
+    for number in range(300):
+        (tmp_path / str(number)).mkdir()
+    told = attendant.Count(None, 100)
+    told.walk(str(tmp_path))
+    assert told.entries == 101
+    monkeypatch.setattr(disk, "ENTRIES", 100)
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as busy:
+        asyncio.get_running_loop().set_default_executor(busy)
+        busy.submit(over.wait)
+        try:
+            async with asyncio.timeout(30):
+                with pytest.raises(DiskLimit, match="more than 100 files"):
+                    await Disk(tmp_path, 2**40, 0, FakeRuntime().measure).watch(tmp_path)
+        finally:
+            over.set()
+
+
+async def test_what_takes_long_to_count_is_counted_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the room that is left is looked at all the same."""
+    monkeypatch.setattr(disk, "SECONDS", 0.001)
+    counted: list[Path] = []
+
+    def timed(folder: Path, _enough: int) -> tuple[disk.Used, float]:
+        counted.append(folder)
+        return disk.Used(0), 100.0
+
+    left = [10 * MIB] * 20 + [0]
+    monkeypatch.setattr(disk, "_timed", timed)
+    monkeypatch.setattr(disk, "free", lambda _: left.pop(0))
+    async with asyncio.timeout(30):
+        with pytest.raises(DiskLimit, match="nearly full"):
+            await Disk(tmp_path, MIB, MIB, FakeRuntime().measure).watch(tmp_path)
+    assert counted == [tmp_path]
+
+
+def test_a_link_in_the_place_of_a_folder_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is put there after the entry was read, before the folder is opened."""
+    keep, top = tmp_path / "keep", tmp_path / "top"
+    keep.mkdir()
+    (keep / "f").write_bytes(bytes(MIB))
+    for name in ("a", "b"):
+        (top / name / "in").mkdir(parents=True)
+    real = attendant.Folder
+
+    class Swapped(real):  # type: ignore[misc, valid-type]
+        def __init__(self, name: str, above: int | None = None, wanted: int = 0) -> None:
+            if name in {"a", "b"} and not (top / name).is_symlink():
+                (top / name).rename(tmp_path / f"moved-{name}")
+                (top / name).symlink_to(keep)
+            super().__init__(name, above, wanted)
+
+    monkeypatch.setattr(attendant, "Folder", Swapped)
+    assert count(top).bytes < MIB
+    remove_tree(top)
+    assert not top.exists()
+    assert (keep / "f").exists()
+
+
+async def test_what_a_container_may_still_write_to_stays(site: SiteUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def algorithm(spec: RunSpec) -> Exit:
+        folder = next(Path(mount.source) for mount in spec.mounts if mount.target == "/mnt/tmp")
+        (folder / "f").write_bytes(bytes(2 * MIB))
+        await asyncio.Event().wait()
+        return Exit(0)
+
+    async def broken(_handle: str) -> None:
+        raise RuntimeUnavailable("the engine does not answer")
+
+    monkeypatch.setattr(disk, "SECONDS", 0.05)
+    site.runtime = FakeRuntime(algorithm)
+    monkeypatch.setattr(site.runtime, "remove", broken)
+    site.settings["limits"] = {"temporary_bytes": MIB}
+    connection = await site.online()
+    connection.send(assignment=site.assignment())
+    assert (await site.server.report(states.FAILED)).reason == "DISK_LIMIT"
+    await site.stop()
+    assert site.node
+    assert [name.partition("-")[0] for name in site.node.site.workspace.temporary_folders()] == ["3"]
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("kit", ["docker"], indirect=True)
 async def test_without_an_image_to_count_with_the_run_is_ended(kit: Kit, not_root: None) -> None:
@@ -150,7 +294,8 @@ async def test_the_node_asks_and_ends_the_run(site: SiteUnderTest, not_root: Non
             os.chown(site.folder / part, SOMEBODY, SOMEBODY)
         result_id = 12 if closed_bytes == 5 else 13
         connection.send(assignment=site.assignment(result_id=result_id, run_id=result_id, deadline=time.time() + 2))
-        report = await site.server.report(end)
+        while (report := await site.server.report(end)).result_id != result_id:
+            pass  # The one before, once more: the node stopped before it was told that it had come.
         assert report.reason == ("DEADLINE" if closed_bytes == 5 else "DISK_LIMIT")
         assert site.runtime.measured
         await site.stop()

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from tests.node.fake_runtime import FakeRuntime
 from tests.node.output import read_output
 from tests.node.site import SiteUnderTest
-from vantage6.node import states
+from vantage6.node import states, temporary
 from vantage6.node.cli import main
+from vantage6.node.disk import remove_tree
 from vantage6.node.runtimes.docker_volumes import volumes_of
 from vantage6.node.runtimes.private_network import network_name
+from vantage6.node.temporary import Temporary
+from vantage6.node.workspace import Workspace
 
 from .conftest import Kit
 
@@ -131,3 +135,39 @@ async def test_they_go_by_age(site: SiteUnderTest) -> None:
     assert young.exists()
     assert not old.exists()
     assert "77-a" in site.runtime.dropped
+
+
+@pytest.mark.row("M49")
+async def test_what_could_not_be_removed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path / "t", "north")
+    (workspace.root / "tmp" / "3-a").mkdir()
+    volumes = Temporary(workspace, FakeRuntime(), None)
+    tries: list[Path] = []
+
+    def refused(folder: Path) -> None:
+        tries.append(folder)
+        raise OSError("not now")
+
+    monkeypatch.setattr(temporary, "remove_tree", refused)
+    await volumes.tidy((), {"3-a"})
+    await volumes.tidy((), set())
+    assert len(tries) == 1  # Not at each end of a run.
+    monkeypatch.setattr(temporary, "remove_tree", remove_tree)
+    volumes._not_before = dict.fromkeys(volumes._not_before, 0.0)
+    await volumes.tidy((), set())
+    assert workspace.retired() == []
+
+
+@pytest.mark.row("M21")
+@pytest.mark.row("M49")
+def test_clean_removes_what_was_put_aside(tmp_path: Path) -> None:
+    config = tmp_path / "node.yaml"
+    settings = {"name": "north", "server_url": "https://s.example", "runtime": "null",
+                "directories": {"data": str(tmp_path / "d"), "task": str(tmp_path / "t")}}  # fmt: skip
+    config.write_text(json.dumps({"application": settings}))
+    aside = tmp_path / "t" / "gone" / "0123"
+    aside.mkdir(parents=True)
+    (aside / "f").touch()
+    command = ["clean", "--config", str(config), "--yes", "--json"]
+    assert json.loads(CliRunner().invoke(main, command).stdout)["removed"] == ["0123"]
+    assert not aside.exists()

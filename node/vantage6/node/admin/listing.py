@@ -32,7 +32,9 @@ def list_nodes(scope: str | None, *, as_json: bool) -> None:
             row["weakened"][context.environment] = weaker
         doing = state(context, config)
         if doing["state"] != "offline":
-            row |= {"status": doing["state"], "running": context.environment, "process": doing.get("pid")}
+            # One environment in a container and others as processes may run at the same time.
+            running = ", ".join(filter(None, (row["running"], context.environment)))
+            row |= {"status": doing["state"], "running": running, "process": doing.get("pid")}
     unusable = [{"file": str(path), "environment": name, "why": why} for path, name, why in bad]
     if as_json:
         terminal.write_json({"nodes": list(rows.values()), "unusable": unusable})

@@ -53,4 +53,4 @@ class Way:
         if not isinstance(found, Mapping):
             found = {}
         usual = asdict(cls())
-        return cls(**{key: value for key, value in found.items() if type(value) is type(usual.get(key))})
+        return cls().changed(**{key: value for key, value in found.items() if type(value) is type(usual.get(key))})
