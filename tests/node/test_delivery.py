@@ -29,6 +29,7 @@ async def idle(site: SiteUnderTest) -> None:
 async def test_run_is_taken_done_and_reported(site: SiteUnderTest) -> None:
     connection = await site.online()
     assert connection.hello.contract_version == "1.0"
+    assert site.node
     limits = site.node.site.config.limits
     assert connection.hello.window == limits.runs + limits.waiting
     connection.send(assignment=site.assignment(b"json.[1, 2]"))
