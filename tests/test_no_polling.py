@@ -25,7 +25,7 @@ REASONS = {
     "node/vantage6/node/proxy/results.py:stream": "waits before it watches again after a lost connection",
     "server/vantage6/server/store/notify.py:run": "waits before it connects to PostgreSQL again",
     "server/vantage6/server/domain/housekeeping.py:run": "a clock's work: what is old enough is thrown away",
-    "algorithm/vantage6/algorithm/client.py:__iter__": "waits before it asks its node's proxy again after a break",
+    "algorithm/vantage6/algorithm/subtasks.py:__iter__": "waits before it asks its node's proxy again after a break",
     "client/vantage6/client/_payloads.py:_upload": "waits before it goes on with a broken upload",
     "client/vantage6/client/_payloads.py:download": "waits before it goes on with a broken download",
     "client/vantage6/client/_waiting.py:events": "waits before it watches again after a lost connection",
